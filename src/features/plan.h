@@ -1,0 +1,100 @@
+// Which features a pipeline asks for, and the columns, stages and state that they compile to.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/event.h"
+#include "core/result.h"
+
+namespace alcedo::features {
+
+enum class FeatureKind : std::uint8_t {
+  kRolling,   // stats of a number over windows
+  kVelocity,  // events and amount a window, ratios of the windows' rates, gap since the last event
+  kBaseline,  // a number against its own history
+};
+
+enum class Stat : std::uint8_t { kCount, kSum, kMean, kStd, kMin, kMax };
+inline constexpr std::string_view kStatNames[] = {"count", "sum", "mean", "std", "min", "max"};
+
+struct FeatureSpec {
+  std::string name;
+  FeatureKind kind = FeatureKind::kRolling;
+  int number = -1;                            // slot in EventLayout::numbers; -1: events are only counted (velocity without a number)
+  int key = -1;                               // slot in EventLayout::keys: the entity
+  std::vector<Stat> stats;                    // kRolling
+  std::vector<std::int64_t> windows_ms;       // kRolling, kVelocity; ascending, each a multiple of 60 ms
+  bool including = false;                     // windows read after the event is added, instead of the past only
+  // kBaseline, and the deviations that detectors ask of other columns:
+  std::int64_t half_life_ms = 14 * 86'400'000LL;
+  std::int64_t accept_ms = 0;                 // a new level is accepted after deviating this long; 0: half_life / 8
+  std::uint32_t min_history = 20;             // values before a deviation counts; below, the global baseline serves (baselines only)
+};
+
+enum class DeviationMethod : std::uint8_t {
+  kEwma,       // distance from the decayed mean in decayed standard deviations
+  kQuartiles,  // distance beyond the quartiles of the last 64 values, in multiples of the IQR
+};
+
+/// A detector's wish: how far is this column from the entity's own history of it? For a baseline feature the column is its raw
+/// number; for others each of the feature's columns.
+struct DeviationRequest {
+  std::uint32_t feature = 0;  // index into FeatureOptions::features
+  std::string column;         // "" for all of the feature's, or one such as "events_1m"
+  DeviationMethod method = DeviationMethod::kEwma;
+};
+
+struct FeatureOptions {
+  EventLayout layout;
+  std::vector<FeatureSpec> features;
+  std::vector<DeviationRequest> deviations;
+};
+
+/// The columns of one deviation in the feature matrix.
+struct Deviation {
+  std::uint32_t request = 0;   // which DeviationRequest asked first; equal requests share one Deviation
+  std::uint32_t feature = 0;
+  std::string name;            // "habit", or "pace.events_1m"
+  DeviationMethod method = DeviationMethod::kEwma;
+  std::uint32_t seen = 0;      // column with the value itself
+  std::uint32_t expected = 0;  // mean, or median
+  std::uint32_t spread = 0;    // standard deviation, or IQR
+  std::uint32_t z = 0;         // signed; NaN: no opinion
+  std::uint32_t history = 0;   // values behind it; below min_history the global baseline served
+  std::uint32_t min_history = 0;
+};
+
+struct Column {
+  std::string name;  // "spend.count_1m", "habit.expected", "pace.events_1m.z"
+  std::uint32_t feature = 0;
+};
+
+/// Immutable; shared by all workers.
+class FeaturePlan {
+ public:
+  /// Errors: kInvalidArgument, naming feature and what is wrong (a slot out of range, no windows, an unknown column).
+  static Result<FeaturePlan> compile(FeatureOptions options);
+
+  const FeatureOptions& options() const { return options_; }
+  const std::vector<Column>& columns() const { return columns_; }
+  const std::vector<Deviation>& deviations() const { return deviations_; }
+  /// Deviations that serve request `i`, as indices into deviations().
+  const std::vector<std::uint32_t>& deviations_of(std::size_t request) const { return by_request_[request]; }
+  int find_column(std::string_view name) const;  // -1 if there is none
+  /// Key slots that have a stage, in order.
+  const std::vector<std::uint32_t>& stages() const { return stages_; }
+  /// Estimated state of one entity of a stage, bytes, with sparse windows.
+  std::size_t state_bytes_per_entity(std::size_t stage) const;
+
+ private:
+  FeatureOptions options_;
+  std::vector<Column> columns_;
+  std::vector<Deviation> deviations_;
+  std::vector<std::vector<std::uint32_t>> by_request_;
+  std::vector<std::uint32_t> stages_;
+};
+
+}  // namespace alcedo::features
