@@ -1,0 +1,46 @@
+// Notices entities that stop speaking: one alarm a silence, in event time.
+#pragma once
+
+#include <cstdint>
+#include <queue>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace alcedo::decide {
+
+/// Watches the entities of one key. Events in input order; ticks tell how far time has come.
+///
+/// Threads  One at a time. Cost: one hash lookup an event; memory: the entities seen within forget_ms.
+class SilenceWatch {
+ public:
+  /// An entity silent for absent_ms raises an alarm; after forget_ms of silence it is no longer expected.
+  SilenceWatch(std::int64_t absent_ms, std::int64_t forget_ms) : absent_ms_(absent_ms), forget_ms_(forget_ms) {}
+
+  struct Silent {
+    std::string key;
+    std::string group;
+    std::int64_t last_ms = 0;   // its last event
+    std::int64_t since_ms = 0;  // last_ms + absent_ms: when the silence became an alarm
+  };
+  /// An event. Returns whether this ends a silence that had been alarmed.
+  bool seen(std::uint64_t key, std::string_view text, std::string_view group, std::int64_t time_ms);
+  /// Alarms that fall due by `time_ms`, ordered by when they did, then by key. Entities silent for forget_ms end up in `forgotten`.
+  void tick(std::int64_t time_ms, std::vector<Silent>& alarms, std::vector<Silent>& forgotten);
+
+ private:
+  struct Entity {
+    std::string text;
+    std::string group;
+    std::int64_t last_ms = 0;
+    bool silent = false;
+  };
+  using Deadline = std::pair<std::int64_t, std::uint64_t>;
+  std::int64_t absent_ms_;
+  std::int64_t forget_ms_;
+  std::unordered_map<std::uint64_t, Entity> entities_;
+  std::priority_queue<Deadline, std::vector<Deadline>, std::greater<>> deadlines_;  // exactly one an entity
+};
+
+}  // namespace alcedo::decide

@@ -1,0 +1,26 @@
+// The largest deviation decides: it is the one a person can be shown.
+#include "models/detector.h"
+
+#include <cmath>
+
+namespace alcedo::models {
+
+RawScore DeviationDetector::score(std::span<const float> features) const {
+  RawScore best;
+  for (std::uint32_t i = 0; i < deviations_.size(); ++i) {
+    const DeviationColumns& d = deviations_[i];
+    const float z = features[d.z];
+    if (std::isnan(z)) continue;
+    float score = spec_.side == Side::kAbove ? z : spec_.side == Side::kBelow ? -z : std::fabs(z);
+    if (spec_.min_change > 0) {
+      const double expected = features[d.expected];
+      const double change = std::fabs(features[d.seen] - expected);
+      if (!(change >= spec_.min_change * std::fabs(expected))) score = 0;
+    }
+    if (!(score > 0)) score = 0;
+    if (std::isnan(best.score) || score > best.score) best = {score, i};
+  }
+  return best;
+}
+
+}  // namespace alcedo::models
