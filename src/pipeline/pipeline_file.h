@@ -1,4 +1,5 @@
-// The pipeline language: one YAML file that says everything about one stream, read with all its mistakes reported at once.
+// The pipeline language: one YAML file that says everything about one stream, read with all its mistakes reported at
+// once.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,8 @@ namespace alcedo::pipeline {
 
 /// One mistake in a pipeline file.
 struct Mistake {
-  int line = 0;    // from 1
-  int column = 0;  // from 1
+  int line = 0;         // from 1
+  int column = 0;       // from 1
   std::string message;  // what is wrong, what was expected, the nearest valid name
 };
 
@@ -31,8 +32,8 @@ struct LabelsSpec {
 };
 
 struct ScoreSpec {
-  std::uint32_t by = 0;         // key slot
-  bool by_event_time = false;   // order: event_time: sort within the lateness before the engine
+  std::uint32_t by = 0;        // key slot
+  bool by_event_time = false;  // order: event_time: sort within the lateness before the engine
 };
 
 /// A pipeline as its file says it, names resolved to slots. Everything else is made from this.
@@ -55,6 +56,7 @@ struct Pipeline {
 struct LoadedPipeline {
   Pipeline pipeline;              // usable only if mistakes is empty
   std::vector<Mistake> mistakes;  // in file order
+  std::string text;               // the file's, for format_mistakes
 };
 
 /// Reads and checks a pipeline. Paths inside are relative to the file. `path` may be the folder.
@@ -66,8 +68,5 @@ LoadedPipeline parse_pipeline(std::string_view yaml, const std::string& path);
 
 /// "FILE:LINE:COLUMN: message" a mistake, each followed by the line and a caret.
 std::string format_mistakes(const std::string& path, std::string_view yaml, const std::vector<Mistake>& mistakes);
-
-/// The name in `known` that is nearest to `given` (edit distance at most a third of its length, at least 1), or empty.
-std::string nearest_name(std::string_view given, const std::vector<std::string>& known);
 
 }  // namespace alcedo::pipeline

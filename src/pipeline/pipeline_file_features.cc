@@ -1,0 +1,321 @@
+// The sections that say what is measured, by what: `entities`, `score`, `windows`, `features`.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "core/time.h"
+#include "pipeline/pipeline_file_sections.h"
+
+namespace alcedo::pipeline {
+namespace {
+
+using contract::KeyPart;
+using contract::Shape;
+using features::FeatureKind;
+using features::FeatureSpec;
+
+constexpr std::int64_t kWindowUnitMs = 60;  // 60 buckets of whole milliseconds
+constexpr std::int64_t kWindowMsMax = 7 * kDayMs;
+constexpr std::size_t kWindowsMax = 8;
+constexpr std::string_view kWindowsExample = "windows in ascending order such as [1m, 5m, 1h]";
+constexpr std::string_view kEntitiesExample = "a map such as {card: card_id, merchant: merchant_id}";
+constexpr std::string_view kPartsExample = "a field, a list of fields, file, metric, or a constant \"=text\"";
+constexpr std::string_view kFeaturesExample = "a map such as {habit: {baseline: amount, by: card}}";
+
+const std::vector<std::string> kKinds{"rolling", "velocity", "baseline"};
+const std::vector<std::string> kLaterKinds{"geo",      "distinct",  "rarity",     "deviation", "correlation",
+                                           "quantile", "histogram", "transition", "season",    "within"};
+const std::vector<std::string> kLaterStats{"p50", "p90", "p95", "p99", "median", "iqr", "rate", "distinct", "skew"};
+
+bool is_metric_shape(const Draft& draft) { return draft.pipeline.events.shape != Shape::kRecord; }
+
+KeyPart read_part(const YamlNode& node, Draft& draft) {
+  const contract::EventsSpec& events = draft.pipeline.events;
+  if (node.text.starts_with('=')) {
+    if (node.text.size() == 1) draft.mistakes.add(node, "an empty constant; expected \"=text\"");
+    return {KeyPart::Kind::kConstant, node.text.substr(1)};
+  }
+  if (node.text == "file") return {KeyPart::Kind::kFileName, {}};
+  const bool metric_field = events.shape == Shape::kLong && node.text == events.metric_field;
+  if (is_metric_shape(draft) && (node.text == "metric" || metric_field)) return {KeyPart::Kind::kMetric, {}};
+  return {KeyPart::Kind::kField, draft.field(node, FieldUse::kKey).value_or("?")};
+}
+
+std::vector<std::int64_t> read_windows(const YamlNode& node, Draft& draft) {
+  std::vector<std::int64_t> windows;
+  for (const YamlNode* item : read_scalars(node, draft.mistakes, kWindowsExample)) {
+    const auto window_ms = read_duration(*item, draft.mistakes, kWindowUnitMs, kWindowMsMax, "5m");
+    if (!window_ms) continue;
+    if (*window_ms % kWindowUnitMs != 0) {
+      draft.mistakes.add(
+          *item, fmt::format("a window is 60 buckets of whole milliseconds: expected a multiple of 60ms, found {}",
+                             in_quotes(item->text)));
+    } else if (!windows.empty() && *window_ms <= windows.back()) {
+      draft.mistakes.add(*item, fmt::format("windows must ascend, but {} comes after {}", in_quotes(item->text),
+                                            format_duration(windows.back())));
+    } else {
+      windows.push_back(*window_ms);
+    }
+  }
+  if (windows.size() > kWindowsMax) {
+    draft.mistakes.add(node, fmt::format("{} windows; at most {} are allowed", windows.size(), kWindowsMax));
+  }
+  return windows;
+}
+
+// Slot of a number, made when it is first needed.
+int number_slot(const std::string& field, Draft& draft) {
+  contract::EventsSpec& events = draft.pipeline.events;
+  for (std::size_t i = 0; i < events.numbers.size(); ++i) {
+    if (events.numbers[i].field == field) return static_cast<int>(i);
+  }
+  events.numbers.push_back({field, !is_metric_shape(draft) && field == events.money_amount});
+  return static_cast<int>(events.numbers.size()) - 1;
+}
+
+// An amount is never added up across currencies: its key is the entity's and the currency's.
+int money_slot(std::size_t entity, Draft& draft) {
+  contract::EventsSpec& events = draft.pipeline.events;
+  const contract::KeySpec& plain = events.keys[entity];
+  const auto is_currency = [&events](const KeyPart& part) {
+    return part.kind == KeyPart::Kind::kField && part.text == events.money_currency;
+  };
+  if (std::any_of(plain.parts.begin(), plain.parts.end(), is_currency)) return static_cast<int>(entity);
+  contract::KeySpec money = plain;
+  money.name += "/currency";
+  for (std::size_t i = draft.pipeline.entities.size(); i < events.keys.size(); ++i) {
+    if (events.keys[i].name == money.name) return static_cast<int>(i);
+  }
+  money.parts.push_back({KeyPart::Kind::kField, events.money_currency});
+  events.keys.push_back(std::move(money));
+  return static_cast<int>(events.keys.size()) - 1;
+}
+
+std::vector<std::string> columns_of(const FeatureSpec& feature) {
+  std::vector<std::string> names;
+  std::vector<std::string> windows;
+  for (const std::int64_t window_ms : feature.windows_ms) windows.push_back(format_duration(window_ms));
+  if (feature.kind == FeatureKind::kRolling) {
+    for (const features::Stat stat : feature.stats) {
+      for (const std::string& window : windows) {
+        names.push_back(fmt::format("{}_{}", features::kStatNames[static_cast<std::size_t>(stat)], window));
+      }
+    }
+  } else if (feature.kind == FeatureKind::kVelocity) {
+    for (const std::string& window : windows) names.push_back("events_" + window);
+    if (feature.number >= 0) {
+      for (const std::string& window : windows) names.push_back("amount_" + window);
+    }
+    for (std::size_t i = 0; i + 1 < windows.size(); ++i)
+      names.push_back(fmt::format("ratio_{}_{}", windows[i], windows[i + 1]));
+    if (windows.size() > 2) names.push_back(fmt::format("ratio_{}_{}", windows.front(), windows.back()));
+    names.emplace_back("gap_s");
+  }
+  return names;
+}
+
+// The number that a feature is about. False after a mistake.
+bool read_number(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
+  const contract::EventsSpec& events = draft.pipeline.events;
+  const bool counts = feature.kind == FeatureKind::kVelocity &&
+                      (node.kind == YamlNode::Kind::kNull || (node.is_scalar() && node.text == "events"));
+  if (counts) return true;
+  const std::string expected = fmt::format("{}{}", is_metric_shape(draft) ? "value" : "a numeric field",
+                                           feature.kind == FeatureKind::kVelocity ? ", or events to only count" : "");
+  const auto name = read_text(node, draft.mistakes, expected);
+  if (!name) return false;
+  if (is_metric_shape(draft)) {
+    if (*name != "value" && *name != events.value_field) {
+      draft.mistakes.add(node, fmt::format("an event of shape {} has one number: expected {}, found {}",
+                                           events.shape == Shape::kLong ? "long" : "wide", expected, in_quotes(*name)));
+      return false;
+    }
+    feature.number = number_slot(events.value_field, draft);
+    return true;
+  }
+  const bool is_money = *name == events.money_amount;
+  const auto field = draft.field(node, is_money ? FieldUse::kMoney : FieldUse::kNumber);
+  if (!field) return false;
+  if (std::find(events.private_fields.begin(), events.private_fields.end(), *field) != events.private_fields.end()) {
+    draft.mistakes.add(
+        node, fmt::format("field {} is private: only its hash is known, so it is no number", in_quotes(*field)));
+    return false;
+  }
+  feature.number = number_slot(*field, draft);
+  return true;
+}
+
+// Values of many metrics in one statistic would mean nothing.
+void check_metric_key(const YamlNode& at, std::size_t entity, const FeatureSpec& feature, Draft& draft) {
+  const contract::EventsSpec& events = draft.pipeline.events;
+  if (!is_metric_shape(draft) || feature.number < 0) return;
+  if (events.shape == Shape::kWide && events.values.size() == 1) return;
+  const auto& parts = events.keys[entity].parts;
+  const bool tells_metrics_apart =
+      std::any_of(parts.begin(), parts.end(), [](const KeyPart& part) { return part.kind == KeyPart::Kind::kMetric; });
+  if (tells_metrics_apart) return;
+  draft.mistakes.add(
+      at, fmt::format(
+              "entity '{}' does not tell metrics apart, so their values would be mixed; use an entity with the part "
+              "metric",
+              draft.pipeline.entities[entity]));
+}
+
+std::optional<FeatureKind> read_kind(MapReader& map, Draft& draft, const YamlNode*& what) {
+  std::optional<FeatureKind> kind;
+  for (std::size_t i = 0; i < kKinds.size(); ++i) {
+    const YamlNode* found = map.take(kKinds[i]);
+    if (found == nullptr) continue;
+    if (kind) {
+      draft.mistakes.add_at_key(*found, fmt::format("a feature is one of {}, not two of them", listed(kKinds)));
+      return std::nullopt;
+    }
+    kind = static_cast<FeatureKind>(i);
+    what = found;
+  }
+  if (kind) return kind;
+  // Is one of its keys a kind that is misspelt, or of a later version?
+  static const std::vector<std::string> kOptions{"by",        "stats",  "windows",    "against",
+                                                 "half_life", "accept", "min_history"};
+  for (const YamlNode& item : map.node().items) {
+    if (std::find(kOptions.begin(), kOptions.end(), item.key) != kOptions.end()) continue;
+    draft.mistakes.add_at_key(item, unknown_name("kind of feature", item.key, kKinds, kLaterKinds));
+    return std::nullopt;
+  }
+  draft.mistakes.add(
+      map.node(),
+      fmt::format("expected a kind and what it is of, such as {{baseline: amount}}. Kinds: {}", listed(kKinds)));
+  return std::nullopt;
+}
+
+void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
+  static const std::vector<std::string> kAgainst{"past", "including"};
+  static const std::vector<std::string> kStats(std::begin(features::kStatNames), std::end(features::kStatNames));
+  Mistakes& mistakes = draft.mistakes;
+  MapReader map(node, mistakes, "a map such as {baseline: amount, by: card}");
+  if (!map.is_map()) return;
+  const YamlNode* what = nullptr;
+  const auto kind = read_kind(map, draft, what);
+  if (!kind) return;
+
+  FeatureSpec feature;
+  feature.name = node.key;
+  feature.kind = *kind;
+  bool sound = read_number(*what, draft, feature);
+
+  std::optional<std::uint32_t> entity = draft.pipeline.score.by;
+  const YamlNode* by = map.take("by");
+  if (by != nullptr) entity = draft.entity(*by);
+  if (entity && *entity < draft.pipeline.entities.size()) {
+    const bool money =
+        feature.number >= 0 && draft.pipeline.events.numbers[static_cast<std::size_t>(feature.number)].money;
+    feature.key = money ? money_slot(*entity, draft) : static_cast<int>(*entity);
+    check_metric_key(by != nullptr ? *by : node, *entity, feature, draft);
+  } else {
+    sound = false;
+  }
+
+  if (*kind == FeatureKind::kRolling) {
+    if (const YamlNode* stats = map.take("stats")) {
+      for (const YamlNode* item : read_scalars(*stats, mistakes, fmt::format("statistics ({})", listed(kStats)))) {
+        if (const auto stat = read_choice(*item, mistakes, "statistic", kStats, kLaterStats)) {
+          feature.stats.push_back(static_cast<features::Stat>(*stat));
+        }
+      }
+      sound = sound && !feature.stats.empty();
+    } else {
+      for (std::size_t i = 0; i < kStats.size(); ++i) feature.stats.push_back(static_cast<features::Stat>(i));
+    }
+  }
+  if (*kind != FeatureKind::kBaseline) {
+    const YamlNode* windows = map.take("windows");
+    feature.windows_ms = windows != nullptr ? read_windows(*windows, draft) : draft.windows_ms;
+    sound = sound && !feature.windows_ms.empty();
+    if (const YamlNode* against = map.take("against")) {
+      feature.including = read_choice(*against, mistakes, "value", kAgainst).value_or(0) == 1;
+    }
+  }
+  if (const YamlNode* item = map.take("half_life")) {
+    feature.half_life_ms = read_duration(*item, mistakes, 1, 3650 * kDayMs, "14d").value_or(feature.half_life_ms);
+  }
+  if (const YamlNode* item = map.take("accept")) {
+    feature.accept_ms = read_duration(*item, mistakes, 1, 3650 * kDayMs, "2d").value_or(feature.accept_ms);
+  }
+  if (const YamlNode* item = map.take("min_history")) {
+    feature.min_history =
+        static_cast<std::uint32_t>(read_integer(*item, mistakes, 2, 1'000'000).value_or(feature.min_history));
+  }
+  map.finish(fmt::format("key of a {} feature", kKinds[static_cast<std::size_t>(*kind)]), kLaterKinds);
+
+  draft.feature_columns[index] = columns_of(feature);
+  draft.feature_sound[index] = sound;
+  draft.pipeline.features.features[index] = std::move(feature);
+}
+
+}  // namespace
+
+void read_entities(Draft& draft, MapReader& top) {
+  const YamlNode* section = top.need("entities", kEntitiesExample);
+  if (section == nullptr) return;
+  MapReader map(*section, draft.mistakes, kEntitiesExample);
+  if (!map.is_map()) return;
+  if (section->items.empty())
+    draft.mistakes.add(*section, fmt::format("expected {}, found an empty map", kEntitiesExample));
+  for (const YamlNode& item : section->items) {
+    if (draft.pipeline.entities.size() >= kEntriesMax) break;
+    check_name(item, draft.mistakes, "an entity");
+    contract::KeySpec key;
+    key.name = item.key;
+    for (const YamlNode* part : read_scalars(item, draft.mistakes, kPartsExample))
+      key.parts.push_back(read_part(*part, draft));
+    draft.pipeline.entities.push_back(item.key);
+    draft.pipeline.events.keys.push_back(std::move(key));
+    draft.has_entities = true;
+  }
+}
+
+void read_score(Draft& draft, MapReader& top) {
+  static const std::vector<std::string> kAt{"event"};
+  static const std::vector<std::string> kOrders{"arrival", "event_time"};
+  const YamlNode* section = top.take("score");
+  if (section == nullptr) return;
+  MapReader map(*section, draft.mistakes, "a map such as {by: card}");
+  if (!map.is_map()) return;
+  if (const YamlNode* node = map.take("by")) draft.pipeline.score.by = draft.entity(*node).value_or(0);
+  if (const YamlNode* node = map.take("at")) {
+    if (node->is_scalar() && (node->text.starts_with("every") || node->text == "silence")) {
+      draft.mistakes.add(*node,
+                         fmt::format("{} belongs to a later version. Known: {}", in_quotes(node->text), listed(kAt)));
+    } else {
+      read_choice(*node, draft.mistakes, "moment", kAt);
+    }
+  }
+  if (const YamlNode* node = map.take("order")) {
+    draft.pipeline.score.by_event_time = read_choice(*node, draft.mistakes, "order", kOrders).value_or(0) == 1;
+  }
+  map.finish("key");
+}
+
+void read_features(Draft& draft, MapReader& top) {
+  draft.windows_ms = {kMinuteMs, 5 * kMinuteMs, kHourMs};
+  if (const YamlNode* node = top.take("windows")) draft.windows_ms = read_windows(*node, draft);
+  const YamlNode* section = top.take("features");
+  if (section == nullptr) return;
+  MapReader map(*section, draft.mistakes, kFeaturesExample);
+  if (!map.is_map()) return;
+  draft.has_features = true;
+  const std::size_t count = std::min(section->items.size(), kEntriesMax);
+  draft.feature_columns.resize(count);
+  draft.feature_sound.resize(count, false);
+  draft.pipeline.features.features.resize(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const YamlNode& item = section->items[i];
+    check_name(item, draft.mistakes, "a feature");
+    draft.feature_names.push_back(item.key);
+    read_feature(item, draft, i);
+  }
+}
+
+}  // namespace alcedo::pipeline
