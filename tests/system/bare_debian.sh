@@ -32,7 +32,7 @@ say() { printf '== %s\n' "$*"; }
 die() { printf 'bare_debian: %s\n' "$*" >&2; exit 1; }
 
 [[ $(id -u) -eq 0 ]] || die "needs root (chroot, mount)"
-for tool in debootstrap unshare git apt-get; do command -v "$tool" >/dev/null || die "$tool is missing"; done
+for tool in debootstrap unshare git apt-get python3; do command -v "$tool" >/dev/null || die "$tool is missing"; done
 
 if [[ -z ${BARE_DEBIAN_TREE:-} ]]; then
   # Outside: make the folder, do everything in namespaces of its own, remove the folder after all its mounts are gone.
@@ -121,7 +121,7 @@ if [[ $demo -eq 1 ]]; then
   cat "$log"
   observe "${command[*]}" "$status" "$start"
   # stdout must be the summary and nothing else.
-  if ! perl -MJSON::PP -e 'local $/; my $o = decode_json(<STDIN>); exit(ref $o eq "HASH" && %$o ? 0 : 1)' <"$log"; then
+  if ! python3 -c 'import json, sys; sys.exit(not isinstance(json.load(sys.stdin), dict))' <"$log" 2>/dev/null; then
     say "stdout is not one JSON object"
     failures=$((failures + 1))
   fi
