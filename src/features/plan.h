@@ -23,15 +23,16 @@ inline constexpr std::string_view kStatNames[] = {"count", "sum", "mean", "std",
 struct FeatureSpec {
   std::string name;
   FeatureKind kind = FeatureKind::kRolling;
-  int number = -1;                            // slot in EventLayout::numbers; -1: events are only counted (velocity without a number)
-  int key = -1;                               // slot in EventLayout::keys: the entity
-  std::vector<Stat> stats;                    // kRolling
-  std::vector<std::int64_t> windows_ms;       // kRolling, kVelocity; ascending, each a multiple of 60 ms
-  bool including = false;                     // windows read after the event is added, instead of the past only
+  int number = -1;          // slot in EventLayout::numbers; -1: events are only counted (velocity without a number)
+  int key = -1;             // slot in EventLayout::keys: the entity
+  std::vector<Stat> stats;  // kRolling
+  std::vector<std::int64_t> windows_ms;  // kRolling, kVelocity; ascending, each a multiple of 60 ms
+  bool including = false;                // windows read after the event is added, instead of the past only
   // kBaseline, and the deviations that detectors ask of other columns:
   std::int64_t half_life_ms = 14 * 86'400'000LL;
-  std::int64_t accept_ms = 0;                 // a new level is accepted after deviating this long; 0: half_life / 8
-  std::uint32_t min_history = 20;             // values before a deviation counts; below, the global baseline serves (baselines only)
+  std::int64_t accept_ms = 0;  // a new level is accepted after deviating this long; 0: half_life / 8
+  std::uint32_t min_history =
+      20;  // values before a deviation counts; below, the global baseline serves (baselines only)
 };
 
 enum class DeviationMethod : std::uint8_t {
@@ -39,8 +40,8 @@ enum class DeviationMethod : std::uint8_t {
   kQuartiles,  // distance beyond the quartiles of the last 64 values, in multiples of the IQR
 };
 
-/// A detector's wish: how far is this column from the entity's own history of it? For a baseline feature the column is its raw
-/// number; for others each of the feature's columns.
+/// A detector's wish: how far is this column from the entity's own history of it? For a baseline feature the column is
+/// its raw number; for others each of the feature's columns.
 struct DeviationRequest {
   std::uint32_t feature = 0;  // index into FeatureOptions::features
   std::string column;         // "" for all of the feature's, or one such as "events_1m"
@@ -53,11 +54,14 @@ struct FeatureOptions {
   std::vector<DeviationRequest> deviations;
 };
 
+/// Deviation::request of a baseline feature's own deviation that no detector asked for.
+inline constexpr std::uint32_t kNoRequest = 0xFFFFFFFF;
+
 /// The columns of one deviation in the feature matrix.
 struct Deviation {
-  std::uint32_t request = 0;   // which DeviationRequest asked first; equal requests share one Deviation
+  std::uint32_t request = 0;  // which DeviationRequest asked first, or kNoRequest; equal requests share one Deviation
   std::uint32_t feature = 0;
-  std::string name;            // "habit", or "pace.events_1m"
+  std::string name;  // "habit", or "pace.events_1m"
   DeviationMethod method = DeviationMethod::kEwma;
   std::uint32_t seen = 0;      // column with the value itself
   std::uint32_t expected = 0;  // mean, or median
@@ -72,10 +76,15 @@ struct Column {
   std::uint32_t feature = 0;
 };
 
+/// Columns, in this order: each feature's own (rolling: stat by stat, windows within; velocity: events, amounts,
+/// ratios, gap_s; baseline: seen, expected, spread, z, history), then the deviations asked for, in the order of the
+/// requests. Deviations: the baselines' own first, then in the order of the requests.
+///
 /// Immutable; shared by all workers.
 class FeaturePlan {
  public:
-  /// Errors: kInvalidArgument, naming feature and what is wrong (a slot out of range, no windows, an unknown column).
+  /// Errors: kInvalidArgument, naming feature and what is wrong (a slot out of range, no windows, an unknown column). A
+  /// name must not be empty, used twice, or hold a '.'.
   static Result<FeaturePlan> compile(FeatureOptions options);
 
   const FeatureOptions& options() const { return options_; }

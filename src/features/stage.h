@@ -11,8 +11,8 @@
 
 namespace alcedo::features {
 
-/// What a cold entity is compared with: location and spread of each baseline's number over all entities, as of the last tick.
-/// Kept by one thread in input order from integer histograms, so neither workers nor batches can be seen in it.
+/// What a cold entity is compared with: location and spread of each baseline's number over all entities, as of the last
+/// tick. Kept by one thread in input order from integer histograms, so neither workers nor batches can be seen in it.
 class GlobalBaselines {
  public:
   explicit GlobalBaselines(const FeaturePlan& plan);
@@ -27,7 +27,7 @@ class GlobalBaselines {
   void tick();
   struct Level {
     double location = 0;
-    double spread = 0;   // IQR / 1.349
+    double spread = 0;  // IQR / 1.349
     std::uint64_t count = 0;
   };
   Level level(std::uint32_t snapshot, std::size_t feature) const;
@@ -39,8 +39,8 @@ class GlobalBaselines {
 
 /// Rolling state of one key slot for the keys that one worker owns.
 ///
-/// Source   shared semantics: docs/features.md. A window is the 60 aligned buckets that end at the entity's newest accepted event.
-/// Threads  One at a time. Different stages, and the same stage of different workers, may run together.
+/// Source   shared semantics: docs/features.md. A window is the 60 aligned buckets that end at the entity's newest
+/// accepted event. Threads  One at a time. Different stages, and the same stage of different workers, may run together.
 /// Cost     docs/performance.md; memory grows with the entities seen.
 class KeyedStage {
  public:
@@ -49,8 +49,8 @@ class KeyedStage {
   KeyedStage(KeyedStage&&) noexcept;
   ~KeyedStage();
 
-  /// Updates state with the events of `rows` (ascending in order) and writes this stage's columns of `out`. Rows whose key is missing
-  /// keep NaN. `snapshots[row]` is GlobalBaselines::add()'s answer for that row.
+  /// Updates state with the events of `rows` (ascending in order) and writes this stage's columns of `out`. Rows whose
+  /// key is missing keep NaN. `snapshots[row]` is GlobalBaselines::add()'s answer for that row.
   void process(const EventBatch& batch, std::span<const std::uint32_t> rows, const GlobalBaselines& global,
                std::span<const std::uint32_t> snapshots, FeatureMatrix& out);
 

@@ -1,0 +1,160 @@
+// The recursions behind deviations. Each is the plain formula, in a fixed order of operations, so that a naive
+// recompute agrees.
+#include "features/deviation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/event.h"
+
+namespace alcedo::features {
+namespace {
+
+double clamp_score(double z) { return std::clamp(z, -kScoreMax, kScoreMax); }
+
+}  // namespace
+
+double floor_squared(double level, double step) {
+  const double share = kRelativeFloor * level;
+  // The last term only keeps the division finite where level and step are 0.
+  return share * share + step * step * (1.0 / 12.0) + 1e-24;
+}
+
+void decay_ewma(EwmaState& state, double factor, RecordPool& pending) {
+  state.weight *= factor;
+  state.squares *= factor;
+  if (state.weight >= kForgottenWeight) return;
+  if (state.pending != 0) pending.release(state.pending - 1);
+  state = EwmaState{};
+}
+
+DeviationReading read_ewma(const EwmaState& state, double x, double step, std::uint32_t min_history) {
+  if (!(state.weight > 0)) return {kMissing, kMissing, kMissing};
+  const double variance = state.squares / state.weight;
+  const double spread = std::sqrt(variance * (1 + 1 / state.weight) + floor_squared(state.mean, step));
+  const double z = state.history < min_history ? kMissing : clamp_score((x - state.mean) / spread);
+  return {state.mean, spread, std::isnan(x) ? kMissing : z};
+}
+
+DeviationReading read_level(double location, double spread, double x, double step) {
+  const double floored = std::sqrt(spread * spread + floor_squared(location, step));
+  return {location, floored, std::isnan(x) ? kMissing : clamp_score((x - location) / floored)};
+}
+
+void learn_ewma(EwmaState& state, double x, double z, std::int64_t time_ms, const EwmaRules& rules,
+                RecordPool& pending) {
+  const bool deviates = std::fabs(z) > kDeviates;  // NaN, below min_history, does not
+  if (deviates) {
+    if (state.pending == 0) {
+      state.pending = pending.allocate() + 1;
+      const PendingLevel begins{0, 0, time_ms, 0, 0};
+      std::memcpy(pending.at(state.pending - 1), &begins, sizeof begins);
+    }
+    auto& level = *reinterpret_cast<PendingLevel*>(pending.at(state.pending - 1));
+    ++level.count;
+    const double distance = x - level.mean;
+    level.mean += distance / level.count;
+    level.squares += distance * (x - level.mean);
+    if (level.count > 1 && time_ms - level.since_ms >= rules.accept_ms) {
+      // The old spread counts as one value, because two or three values of the new level say little about its own.
+      state.squares = level.squares + state.squares / state.weight;
+      state.weight = level.count;
+      state.mean = level.mean;
+      state.history = std::max(rules.min_history, level.count);
+      pending.release(state.pending - 1);
+      state.pending = 0;
+      return;
+    }
+  } else if (state.pending != 0) {
+    pending.release(state.pending - 1);
+    state.pending = 0;
+  }
+  const double w = deviates ? kSlowWeight : 1;
+  const double before = state.weight;
+  state.weight += w;
+  const double distance = x - state.mean;
+  const double share = w / state.weight;
+  state.mean += distance * share;
+  // Not distance * (x - mean): after a long silence the new mean is the new value, and that difference is mere
+  // rounding.
+  state.squares += distance * distance * (before * share);
+  if (state.history != 0xFFFFFFFF) ++state.history;
+}
+
+DeviationReading read_quartiles(double q1, double median, double q3, double x, double step) {
+  const double iqr = q3 - q1;
+  const double spread = std::sqrt(iqr * iqr + floor_squared(median, step));
+  double z = 0;
+  if (x > q3) z = (x - q3) / spread;
+  if (x < q1) z = (x - q1) / spread;
+  return {median, spread, std::isnan(x) ? kMissing : clamp_score(z)};
+}
+
+DeviationReading QuartileStore::read(const QuartileState& state, double x, double step,
+                                     std::uint32_t min_history) const {
+  if (state.size == 0) return {kMissing, kMissing, kMissing};
+  const auto* sorted = reinterpret_cast<const double*>(at(state.slab));
+  const auto quantile = [&](double p) {
+    const double place = p * (state.size - 1);
+    const auto below = static_cast<std::uint32_t>(place);
+    const std::uint32_t above = std::min<std::uint32_t>(below + 1, state.size - 1U);
+    return sorted[below] + (place - below) * (sorted[above] - sorted[below]);
+  };
+  DeviationReading reading = read_quartiles(quantile(0.25), quantile(0.5), quantile(0.75), x, step);
+  if (state.history < min_history) reading.z = kMissing;
+  return reading;
+}
+
+void QuartileStore::grow(QuartileState& state) {
+  const std::uint32_t old = state.slab;
+  const std::uint32_t next_class = (old >> kClassShift) + 1;
+  state.slab = next_class << kClassShift | pools_[next_class - 1].allocate();
+  if (old == 0) return;
+  const std::byte* from = at(old);
+  std::byte* to = at(state.slab);
+  std::memcpy(to, from, state.size * sizeof(double));
+  std::memcpy(to + capacity(state.slab) * sizeof(double), from + capacity(old) * sizeof(double), state.size);
+  pools_[(old >> kClassShift) - 1].release(old & kPlaceMask);
+}
+
+void QuartileStore::learn(QuartileState& state, double x) {
+  if (state.history != 0xFFFFFFFF) ++state.history;
+  if (state.slab == 0 || (state.size == capacity(state.slab) && state.size < kQuartileValues)) grow(state);
+  std::byte* slab = at(state.slab);
+  auto* sorted = reinterpret_cast<double*>(slab);
+  auto* ranks = reinterpret_cast<std::uint8_t*>(slab + capacity(state.slab) * sizeof(double));
+  std::uint32_t size = state.size;
+  std::uint32_t place = size;
+  if (size == kQuartileValues) {  // the oldest leaves, and its place in the ring is the newest's
+    place = state.oldest;
+    const std::uint8_t gone = ranks[place];
+    std::memmove(sorted + gone, sorted + gone + 1, (size - gone - 1) * sizeof(double));
+    for (std::uint32_t i = 0; i < kQuartileValues; ++i)
+      ranks[i] = static_cast<std::uint8_t>(ranks[i] - (ranks[i] > gone));
+    state.oldest = static_cast<std::uint8_t>((place + 1) % kQuartileValues);
+    --size;
+  } else {
+    state.size = static_cast<std::uint8_t>(size + 1);
+  }
+  const auto rank = static_cast<std::uint32_t>(std::upper_bound(sorted, sorted + size, x) - sorted);
+  std::memmove(sorted + rank + 1, sorted + rank, (size - rank) * sizeof(double));
+  sorted[rank] = x;
+  for (std::uint32_t i = 0; i < state.size; ++i) ranks[i] = static_cast<std::uint8_t>(ranks[i] + (ranks[i] >= rank));
+  ranks[place] = static_cast<std::uint8_t>(rank);
+}
+
+void QuartileStore::prefetch(const QuartileState& state) const {
+  if (state.slab == 0) return;
+  const std::byte* slab = at(state.slab);
+  const std::uint32_t values = capacity(state.slab);
+  for (std::uint32_t byte = 0; byte < values * 9; byte += 64) __builtin_prefetch(slab + byte, 1);
+}
+
+std::size_t QuartileStore::reserved_bytes() const {
+  std::size_t bytes = 0;
+  for (const RecordPool& pool : pools_) bytes += pool.reserved_bytes();
+  return bytes;
+}
+
+}  // namespace alcedo::features

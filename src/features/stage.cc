@@ -1,0 +1,310 @@
+// Walks groups of 32 events: first the misses of all are started, then each event is worked off in order, so that
+// memory latency is paid once a group instead of once an event.
+#include "features/stage.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "features/counter_rate.h"
+#include "features/deviation.h"
+#include "features/key_table.h"
+#include "features/record_pool.h"
+#include "features/stage_program.h"
+#include "features/window_ring.h"
+
+namespace alcedo::features {
+namespace {
+
+constexpr std::size_t kGroup = 32;
+constexpr std::uint32_t kNoEntity = 0xFFFFFFFF;
+
+template <typename T>
+T& part(std::byte* record, std::uint32_t offset) {
+  return *reinterpret_cast<T*>(record + offset);
+}
+
+float stat_of(const CountTotals& t, Stat stat, double) {
+  return stat == Stat::kCount ? static_cast<float>(t.count) : std::numeric_limits<float>::quiet_NaN();
+}
+float stat_of(const SumTotals& t, Stat stat, double) {
+  switch (stat) {
+    case Stat::kCount:
+      return static_cast<float>(t.count);
+    case Stat::kSum:
+      return static_cast<float>(t.count == 0 ? 0 : t.sum);
+    default:
+      return static_cast<float>(t.count == 0 ? kMissing : t.sum / t.count);
+  }
+}
+float stat_of(const MomentTotals& t, Stat stat, double shift) {
+  if (t.count == 0) return stat == Stat::kCount || stat == Stat::kSum ? 0.0F : static_cast<float>(kMissing);
+  switch (stat) {
+    case Stat::kCount:
+      return static_cast<float>(t.count);
+    case Stat::kSum:
+      return static_cast<float>(t.sum + t.count * shift);
+    case Stat::kMean:
+      return static_cast<float>(shift + t.sum / t.count);
+    case Stat::kStd: {
+      const double mean = t.sum / t.count;
+      return static_cast<float>(std::sqrt(std::max(0.0, t.squares / t.count - mean * mean)));
+    }
+    case Stat::kMin:
+      return t.min;
+    case Stat::kMax:
+      return t.max;
+  }
+  return static_cast<float>(kMissing);
+}
+
+}  // namespace
+
+struct KeyedStage::Impl {
+  Impl(const FeaturePlan& plan, std::size_t stage)
+      : program(compile_stage(plan, stage)),
+        records(program.record_bytes),
+        pending(sizeof(PendingLevel)),
+        counters(std::max<std::size_t>(1, program.numbers.size()) * sizeof(CounterReading)),
+        values(program.numbers.size()),
+        from(program.grains_ms.size()),
+        to(program.grains_ms.size()),
+        decays(program.half_lives_ms.size()) {}
+
+  StageProgram program;
+  KeyTable table;
+  RecordPool records;
+  RingStore rings;
+  QuartileStore quartiles;
+  RecordPool pending;
+  RecordPool counters;
+  // Of the event at hand.
+  std::vector<double> values;      // by StageProgram::numbers
+  std::vector<std::int64_t> from;  // newest buckets before the event, by grain
+  std::vector<std::int64_t> to;    // and after
+  std::vector<double> decays;      // by half life
+
+  std::uint32_t entity_of(std::uint64_t hash) {
+    bool added = false;
+    const auto make = [&] {
+      const std::uint32_t handle = records.allocate();
+      std::memset(records.at(handle), 0, program.record_bytes);
+      return handle;
+    };
+    return table.find_or_add(hash, make, added);
+  }
+
+  void prefetch_parts(const std::byte* record, std::int64_t time_ms) const;
+  void update(std::uint32_t entity, const EventBatch& batch, std::uint32_t row, const GlobalBaselines& global,
+              std::uint32_t snapshot, std::span<float> out);
+  void read_values(EntityHeader& header, const EventBatch& batch, std::uint32_t row);
+  template <typename Totals>
+  void update_rings(const NumberRings& number, std::byte* record, std::int64_t time_ms, bool moves,
+                    std::span<float> out);
+  void update_deviation(const DeviationStep& step, std::byte* record, std::int64_t time_ms, bool in_order,
+                        const GlobalBaselines& global, std::uint32_t snapshot, std::span<float> out);
+};
+
+void KeyedStage::Impl::prefetch_parts(const std::byte* record, std::int64_t time_ms) const {
+  const auto ring_parts = [&]<typename Totals>(const NumberRings& number, const Totals&) {
+    for (const auto& window : number.rings) {
+      const auto& ring = *reinterpret_cast<const Ring<Totals>*>(record + window.offset);
+      rings.prefetch(ring, bucket_of(time_ms, program.grains_ms[window.grain]));
+    }
+  };
+  for (const NumberRings& number : program.rings) {
+    if (number.kind == RingKind::kCount) ring_parts(number, CountTotals{});
+    if (number.kind == RingKind::kSum) ring_parts(number, SumTotals{});
+    if (number.kind == RingKind::kMoments) ring_parts(number, MomentTotals{});
+  }
+  for (const DeviationStep& step : program.deviations) {
+    if (step.method == DeviationMethod::kQuartiles)
+      quartiles.prefetch(*reinterpret_cast<const QuartileState*>(record + step.offset));
+  }
+}
+
+void KeyedStage::Impl::read_values(EntityHeader& header, const EventBatch& batch, std::uint32_t row) {
+  const bool counter = (batch.header(row).flags & kEventCounter) != 0;
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = batch.number(row, program.numbers[i]);
+  if (!counter || values.empty()) return;
+  if (header.counters == 0) {
+    header.counters = counters.allocate() + 1;
+    std::memset(counters.at(header.counters - 1), 0, values.size() * sizeof(CounterReading));
+  }
+  auto* readings = reinterpret_cast<CounterReading*>(counters.at(header.counters - 1));
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = counter_rate(readings[i], values[i], batch.header(row).time_ms);
+}
+
+template <typename Totals>
+void KeyedStage::Impl::update_rings(const NumberRings& number, std::byte* record, std::int64_t time_ms, bool moves,
+                                    std::span<float> out) {
+  const double x = number.number < 0 ? 0 : values[number.value];
+  const bool present = !std::isnan(x);
+  if (moves) {
+    for (const auto& window : number.rings) {
+      if (to[window.grain] > from[window.grain]) {
+        rings.advance(part<Ring<Totals>>(record, window.offset), from[window.grain], to[window.grain]);
+      }
+    }
+  }
+  double shift = 0;
+  if constexpr (std::is_same_v<Totals, MomentTotals>) {
+    // Any value near the others serves as shift; when all windows have run empty, nothing depends on the old one.
+    double& kept = part<double>(record, number.shift_offset);
+    const auto is_empty = [&](const auto& window) { return part<Ring<Totals>>(record, window.offset).occupied == 0; };
+    if (present && std::all_of(number.rings.rbegin(), number.rings.rend(), is_empty)) kept = x;
+    shift = kept;
+  }
+  const auto read = [&](bool including) {
+    for (const StatRead& r : number.reads) {
+      if (r.including != including) continue;
+      out[r.column] = stat_of(part<Ring<Totals>>(record, number.rings[r.ring].offset).totals, r.stat, shift);
+    }
+    for (const RatioRead& r : number.ratios) {
+      if (r.including != including) continue;
+      const double few = part<Ring<Totals>>(record, number.rings[r.short_ring].offset).totals.count;
+      const double many = part<Ring<Totals>>(record, number.rings[r.long_ring].offset).totals.count;
+      out[r.column] = static_cast<float>(few * r.scale / (many + 1));
+    }
+  };
+  read(false);
+  if (present) {
+    for (const auto& window : number.rings) {
+      const std::int64_t bucket = moves ? to[window.grain] : bucket_of(time_ms, program.grains_ms[window.grain]);
+      // `to` is the newest bucket either way; too old for this window, the event may still count in a longer one.
+      if (bucket > to[window.grain] - kBuckets)
+        rings.add_value(part<Ring<Totals>>(record, window.offset), bucket, x, shift);
+    }
+  }
+  read(true);
+}
+
+void KeyedStage::Impl::update_deviation(const DeviationStep& step, std::byte* record, std::int64_t time_ms,
+                                        bool in_order, const GlobalBaselines& global, std::uint32_t snapshot,
+                                        std::span<float> out) {
+  double x = step.baseline ? values[step.value] : static_cast<double>(out[step.seen]);
+  if (step.baseline) out[step.seen] = static_cast<float>(x);
+  const bool quartile = step.method == DeviationMethod::kQuartiles;
+  DeviationReading reading{};
+  std::uint32_t history = 0;
+  if (quartile) {
+    const auto& state = part<QuartileState>(record, step.offset);
+    history = state.history;
+    reading = quartiles.read(state, x, step.rules.step, step.rules.min_history);
+  } else {
+    auto& state = part<EwmaState>(record, step.offset);
+    if (in_order) decay_ewma(state, decays[step.decay], pending);
+    history = state.history;
+    reading = read_ewma(state, x, step.rules.step, step.rules.min_history);
+  }
+  const double own_z = reading.z;
+  if (step.baseline && history < step.rules.min_history) {
+    const GlobalBaselines::Level level = global.level(snapshot, step.feature);
+    if (!std::isnan(level.location)) {
+      const double half = 0.5 * 1.349 * level.spread;
+      reading = quartile
+                    ? read_quartiles(level.location - half, level.location, level.location + half, x, step.rules.step)
+                    : read_level(level.location, level.spread, x, step.rules.step);
+    }
+  }
+  out[step.expected] = static_cast<float>(reading.expected);
+  out[step.spread] = static_cast<float>(reading.spread);
+  out[step.z] = static_cast<float>(reading.z);
+  out[step.history] = static_cast<float>(history);
+  if (!in_order || std::isnan(x)) return;
+  if (quartile) {
+    quartiles.learn(part<QuartileState>(record, step.offset), x);
+  } else {
+    learn_ewma(part<EwmaState>(record, step.offset), x, own_z, time_ms, step.rules, pending);
+  }
+}
+
+void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std::uint32_t row,
+                              const GlobalBaselines& global, std::uint32_t snapshot, std::span<float> out) {
+  std::byte* record = records.at(entity);
+  auto& header = part<EntityHeader>(record, 0);
+  const std::int64_t time_ms = batch.header(row).time_ms;
+  const bool first = header.started == 0;
+  if (first) header.clock_ms = time_ms;
+  header.started = 1;
+  const bool in_order = time_ms >= header.clock_ms;
+  const bool moves = time_ms > header.clock_ms;
+  const std::int64_t elapsed_ms = in_order ? time_ms - header.clock_ms : 0;
+
+  read_values(header, batch, row);
+  for (std::size_t g = 0; g < from.size(); ++g) {
+    from[g] = bucket_of(header.clock_ms, program.grains_ms[g]);
+    to[g] = moves ? bucket_of(time_ms, program.grains_ms[g]) : from[g];
+  }
+  const float gap_s =
+      first || !in_order ? static_cast<float>(kMissing) : static_cast<float>(static_cast<double>(elapsed_ms) / 1000.0);
+  for (const std::uint32_t column : program.gap_columns) out[column] = gap_s;
+  for (const NumberRings& number : program.rings) {
+    switch (number.kind) {
+      case RingKind::kCount:
+        update_rings<CountTotals>(number, record, time_ms, moves, out);
+        break;
+      case RingKind::kSum:
+        update_rings<SumTotals>(number, record, time_ms, moves, out);
+        break;
+      case RingKind::kMoments:
+        update_rings<MomentTotals>(number, record, time_ms, moves, out);
+        break;
+    }
+  }
+  for (std::size_t h = 0; h < decays.size(); ++h) {
+    decays[h] = elapsed_ms == 0
+                    ? 1.0
+                    : std::exp2(-static_cast<double>(elapsed_ms) / static_cast<double>(program.half_lives_ms[h]));
+  }
+  if (in_order) header.clock_ms = time_ms;
+  for (const DeviationStep& step : program.deviations) {
+    update_deviation(step, record, time_ms, in_order, global, snapshot, out);
+  }
+}
+
+KeyedStage::KeyedStage(const FeaturePlan& plan, std::size_t stage) : impl_(std::make_unique<Impl>(plan, stage)) {}
+KeyedStage::KeyedStage(KeyedStage&&) noexcept = default;
+KeyedStage::~KeyedStage() = default;
+
+void KeyedStage::process(const EventBatch& batch, std::span<const std::uint32_t> rows, const GlobalBaselines& global,
+                         std::span<const std::uint32_t> snapshots, FeatureMatrix& out) {
+  Impl& impl = *impl_;
+  const std::uint32_t key = impl.program.key;
+  std::array<std::uint32_t, kGroup> entities;
+  for (std::size_t begin = 0; begin < rows.size(); begin += kGroup) {
+    const std::span group = rows.subspan(begin, std::min(kGroup, rows.size() - begin));
+    for (const std::uint32_t row : group) impl.table.prefetch(batch.key(row, key).hash);
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      const std::uint64_t hash = batch.key(group[i], key).hash;
+      entities[i] = hash == 0 ? kNoEntity : impl.entity_of(hash);
+      if (hash == 0) continue;
+      const std::byte* record = impl.records.at(entities[i]);
+      for (std::size_t line = 0; line < impl.program.record_bytes; line += 64) __builtin_prefetch(record + line, 1);
+    }
+    if (group.size() > 1) {
+      for (std::size_t i = 0; i < group.size(); ++i) {
+        if (entities[i] == kNoEntity) continue;
+        impl.prefetch_parts(impl.records.at(entities[i]), batch.header(group[i]).time_ms);
+      }
+    }
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      if (entities[i] == kNoEntity) continue;
+      impl.update(entities[i], batch, group[i], global, snapshots[group[i]], out.row(group[i]));
+    }
+  }
+}
+
+std::size_t KeyedStage::entities() const { return impl_->table.size(); }
+
+std::size_t KeyedStage::state_bytes() const {
+  return impl_->table.reserved_bytes() + impl_->records.reserved_bytes() + impl_->rings.reserved_bytes() +
+         impl_->quartiles.reserved_bytes() + impl_->pending.reserved_bytes() + impl_->counters.reserved_bytes();
+}
+
+}  // namespace alcedo::features

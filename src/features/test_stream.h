@@ -1,0 +1,208 @@
+// For tests only: seeded streams of events, and what a plan writes for them with any batches, workers and ticks.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "core/event.h"
+#include "core/prng.h"
+#include "core/time.h"
+#include "features/plan.h"
+#include "features/stage.h"
+
+namespace alcedo::features::testing {
+
+struct TestEvent {
+  std::int64_t time_ms = 0;
+  std::vector<double> numbers;
+  std::vector<std::string> keys;  // "": missing
+  std::uint8_t flags = 0;
+};
+
+inline EventBatch to_batch(const EventLayout& layout, const std::vector<TestEvent>& events) {
+  EventBatch batch(layout);
+  batch.reset(events.size(), 1);
+  for (std::uint32_t row = 0; row < events.size(); ++row) {
+    batch.header(row) = EventHeader{};
+    batch.header(row).sequence = row + 1;
+    batch.header(row).time_ms = events[row].time_ms;
+    batch.header(row).flags = events[row].flags;
+    for (std::size_t n = 0; n < layout.numbers.size(); ++n) batch.numbers(row)[n] = events[row].numbers[n];
+    for (std::size_t k = 0; k < layout.keys.size(); ++k) {
+      const std::string& key = events[row].keys[k];
+      batch.keys(row)[k] = key.empty() ? Key{} : make_key(batch.arena(0).copy(key));
+    }
+    batch.order.push_back(row);
+  }
+  return batch;
+}
+
+struct RunOptions {
+  std::size_t batch_size = 0;  // 0: all at once
+  std::size_t workers = 1;
+  std::size_t tick_every = 64;  // events
+};
+
+struct RunResult {
+  std::vector<std::vector<float>> rows;
+  std::vector<std::vector<GlobalBaselines::Level>> levels;  // by row, by feature
+  std::size_t entities = 0;
+};
+
+/// Everything that the plan writes for the events, as an engine would drive it.
+inline RunResult run(const FeaturePlan& plan, const std::vector<TestEvent>& events, const RunOptions& options) {
+  RunResult result;
+  GlobalBaselines global(plan);
+  std::vector<KeyedStage> stages;  // stage by stage, workers within
+  for (std::size_t s = 0; s < plan.stages().size(); ++s) {
+    for (std::size_t w = 0; w < options.workers; ++w) stages.emplace_back(plan, s);
+  }
+  const std::size_t size = options.batch_size == 0 ? events.size() : options.batch_size;
+  for (std::size_t begin = 0; begin < events.size(); begin += size) {
+    const std::size_t end = std::min(events.size(), begin + size);
+    const std::vector<TestEvent> part(events.begin() + static_cast<std::ptrdiff_t>(begin),
+                                      events.begin() + static_cast<std::ptrdiff_t>(end));
+    const EventBatch batch = to_batch(plan.options().layout, part);
+    FeatureMatrix out;
+    out.reset(batch.rows(), plan.columns().size());
+    global.begin_batch();
+    std::vector<std::uint32_t> snapshots;
+    for (const std::uint32_t row : batch.order) {
+      snapshots.push_back(global.add(batch, row));
+      if ((begin + row + 1) % options.tick_every == 0) global.tick();
+    }
+    for (std::size_t s = 0; s < plan.stages().size(); ++s) {
+      for (std::size_t w = 0; w < options.workers; ++w) {
+        std::vector<std::uint32_t> rows;
+        for (const std::uint32_t row : batch.order) {
+          if (batch.key(row, plan.stages()[s]).hash % options.workers == w) rows.push_back(row);
+        }
+        stages[s * options.workers + w].process(batch, rows, global, snapshots, out);
+      }
+    }
+    for (const std::uint32_t row : batch.order) {
+      result.rows.emplace_back(out.row(row).begin(), out.row(row).end());
+      auto& levels = result.levels.emplace_back();
+      for (std::size_t f = 0; f < plan.options().features.size(); ++f)
+        levels.push_back(global.level(snapshots[row], f));
+    }
+  }
+  for (const KeyedStage& stage : stages) result.entities += stage.entities();
+  return result;
+}
+
+inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+struct StreamOptions {
+  std::size_t events = 5000;
+  std::size_t cards = 40;  // the first is as frequent as a third of all
+  std::size_t devices = 12;
+  bool whole = true;     // amounts are whole minor units
+  double step_ms = 900;  // mean time between events
+  double late_share = 0.15;
+  std::int64_t late_max_ms = 4 * kMinuteMs;
+  double missing_share = 0.05;
+  double counter_share = 0;
+  std::size_t gap_every = 1500;  // events between gaps of days
+};
+
+/// Numbers: an amount and a level; keys: a card and a device.
+inline std::vector<TestEvent> make_stream(std::uint64_t seed, const StreamOptions& options) {
+  Prng random(seed);
+  std::vector<TestEvent> events;
+  double now = 1.7e12 + static_cast<double>(seed) * 12345.678;
+  for (std::size_t i = 0; i < options.events; ++i) {
+    now += options.step_ms * random.exponential();
+    if (options.gap_every != 0 && i % options.gap_every == options.gap_every - 1) {
+      now += static_cast<double>(kDayMs) * (0.02 + 3 * random.uniform());
+    }
+    TestEvent event;
+    event.time_ms = static_cast<std::int64_t>(now);
+    if (random.uniform() < options.late_share) {
+      event.time_ms -= static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(options.late_max_ms)));
+    }
+    const std::size_t card = random.uniform() < 0.33 ? 0 : random.below(options.cards);
+    const std::size_t device = random.below(options.devices);
+    double amount = std::exp(5 + 1.5 * random.normal()) * (random.uniform() < 0.01 ? 1000 : 1);
+    if (random.uniform() < 0.1) amount = -amount;
+    if (options.whole) amount = std::floor(amount);
+    double level = 50 + 10 * static_cast<double>(device) + random.normal() + (random.uniform() < 0.02 ? 40 : 0);
+    if ((i / 700) % 3 == 1) level += 100;  // a new level for a while
+    if (random.uniform() < options.missing_share) amount = kMissing;
+    if (random.uniform() < options.missing_share) level = kMissing;
+    event.numbers = {amount, level};
+    event.keys = {"card" + std::to_string(card), "device" + std::to_string(device)};
+    if (random.uniform() < options.missing_share) event.keys[random.below(2)].clear();
+    if (random.uniform() < options.counter_share) event.flags = kEventCounter;
+    events.push_back(std::move(event));
+  }
+  return events;
+}
+
+inline EventLayout test_layout(bool money) { return {{{"amount", money}, {"level", false}}, {"card", "device"}}; }
+
+inline FeatureSpec rolling(std::string name, int number, int key, std::vector<std::int64_t> windows,
+                           bool including = false) {
+  FeatureSpec spec;
+  spec.name = std::move(name);
+  spec.kind = FeatureKind::kRolling;
+  spec.number = number;
+  spec.key = key;
+  spec.stats = {Stat::kCount, Stat::kSum, Stat::kMean, Stat::kStd, Stat::kMin, Stat::kMax};
+  spec.windows_ms = std::move(windows);
+  spec.including = including;
+  return spec;
+}
+
+inline FeatureSpec velocity(std::string name, int number, int key, std::vector<std::int64_t> windows) {
+  FeatureSpec spec;
+  spec.name = std::move(name);
+  spec.kind = FeatureKind::kVelocity;
+  spec.number = number;
+  spec.key = key;
+  spec.windows_ms = std::move(windows);
+  return spec;
+}
+
+inline FeatureSpec baseline(std::string name, int number, int key, std::int64_t half_life_ms,
+                            std::uint32_t min_history) {
+  FeatureSpec spec;
+  spec.name = std::move(name);
+  spec.kind = FeatureKind::kBaseline;
+  spec.number = number;
+  spec.key = key;
+  spec.half_life_ms = half_life_ms;
+  spec.min_history = min_history;
+  return spec;
+}
+
+/// Every kind of feature, ring and deviation at two stages.
+inline FeatureOptions full_options(bool money) {
+  FeatureOptions options;
+  options.layout = test_layout(money);
+  options.features = {
+      rolling("spend", 0, 0, {kMinuteMs, 5 * kMinuteMs, kHourMs}),
+      rolling("now", 1, 0, {30 * kSecondMs, 2 * kHourMs}, true),
+      velocity("pace", 0, 0, {kMinuteMs, 10 * kMinuteMs, kHourMs}),
+      velocity("fan", -1, 1, {5 * kMinuteMs, kHourMs}),
+      velocity("flow", 0, 1, {kMinuteMs}),
+      baseline("habit", 0, 0, 2 * kHourMs, 20),
+      baseline("level", 1, 1, kHourMs, 5),
+  };
+  options.features[2].half_life_ms = 6 * kHourMs;
+  options.features[6].accept_ms = 2 * kMinuteMs;
+  options.deviations = {
+      {2, "", DeviationMethod::kEwma},           {0, "mean_1h", DeviationMethod::kQuartiles},
+      {5, "", DeviationMethod::kQuartiles},      {5, "", DeviationMethod::kEwma},
+      {6, "", DeviationMethod::kQuartiles},      {3, "events_1h", DeviationMethod::kEwma},
+      {3, "gap_s", DeviationMethod::kQuartiles},
+  };
+  return options;
+}
+
+}  // namespace alcedo::features::testing
