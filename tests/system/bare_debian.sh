@@ -39,6 +39,9 @@ if [[ -z ${BARE_DEBIAN_TREE:-} ]]; then
   BARE_DEBIAN_TREE=$(mktemp -d "${TMPDIR:-/tmp}/bare-debian.XXXXXX")
   export BARE_DEBIAN_TREE
   finish() {
+    # The namespaces' first process takes the rest, and so all mounts, with it. unshare itself ignores milder signals.
+    if [[ -n ${inner:-} ]] && kill -KILL "$inner" 2>/dev/null; then wait "$inner" 2>/dev/null || true; fi
+    rm -f "$BARE_DEBIAN_TREE.log"
     if [[ $keep -eq 1 ]]; then
       say "kept: chroot $BARE_DEBIAN_TREE (mount its /proc first)"
     else
@@ -46,8 +49,13 @@ if [[ -z ${BARE_DEBIAN_TREE:-} ]]; then
     fi
   }
   trap finish EXIT
-  unshare --mount --propagation private --pid --fork --kill-child --mount-proc bash "${BASH_SOURCE[0]}" "${arguments[@]}"
-  exit
+  trap 'exit 130' INT TERM
+  unshare --mount --propagation private --pid --fork --kill-child --mount-proc bash "${BASH_SOURCE[0]}" "${arguments[@]}" &
+  inner=$!
+  status=0
+  wait "$inner" || status=$?
+  inner=
+  exit "$status"
 fi
 
 tree=$BARE_DEBIAN_TREE
