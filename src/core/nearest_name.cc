@@ -10,6 +10,7 @@ namespace alcedo {
 namespace {
 
 constexpr std::size_t kNameBytesMax = 256;
+constexpr std::size_t kBeginningBytesMin = 3;
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
@@ -46,7 +47,12 @@ std::string nearest_name(std::string_view given, std::span<const std::string> kn
       nearest = name;
     }
   }
-  return nearest;
+  if (!nearest.empty() || given.size() < kBeginningBytesMin) return nearest;
+  for (const std::string& name : known) {
+    const bool begins = name.size() >= kBeginningBytesMin && (name.starts_with(given) || given.starts_with(name));
+    if (begins) return name;
+  }
+  return {};
 }
 
 }  // namespace alcedo

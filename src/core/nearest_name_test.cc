@@ -31,6 +31,16 @@ TEST(NearestNameTest, FindsWhatWasMeant) {
   for (const auto& [given, meant] : cases) EXPECT_EQ(nearest_name(given, known), meant) << given;
 }
 
+TEST(NearestNameTest, FailingThatOneWithTheSameBeginning) {
+  const std::vector<std::string> known{"card_id", "merchant_id", "at", "gap_s"};
+  EXPECT_EQ(nearest_name("card", known), "card_id");
+  EXPECT_EQ(nearest_name("merchant", known), "merchant_id");
+  EXPECT_EQ(nearest_name("merchant_id_of_the_shop", known), "merchant_id");
+  EXPECT_EQ(nearest_name("gap", known), "gap_s");
+  EXPECT_EQ(nearest_name("attribute", known), "");
+  EXPECT_EQ(nearest_name("id", known), "");
+}
+
 TEST(NearestNameTest, TheFirstOfEqualsAndNothingFromNothing) {
   EXPECT_EQ(nearest_name("bat", std::vector<std::string>{"cat", "hat"}), "cat");
   EXPECT_EQ(nearest_name("bat", std::vector<std::string>{"hat", "cat"}), "hat");

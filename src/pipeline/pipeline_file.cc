@@ -49,6 +49,11 @@ void read_all(Draft& draft, const YamlNode& root) {
   MapReader top(root, draft.mistakes,
                 "the sections of a pipeline: pipeline, events, entities, features, detectors, anomalies, alerts");
   if (!top.is_map()) return;
+  // In the order in which messages list them.
+  static const std::vector<std::string> kSections{"pipeline",  "events",  "labels",           "entities",
+                                                  "score",     "windows", "features",         "detectors",
+                                                  "anomalies", "alerts",  "calibrate_events", "rate_max"};
+  for (const std::string& section : kSections) top.take(section);
   read_name(draft, top);
   read_events(draft, top);
   read_labels(draft, top);
@@ -59,11 +64,7 @@ void read_all(Draft& draft, const YamlNode& root) {
   read_calibration(draft, top);
   read_anomalies(draft, top);
   read_alerts(draft, top);
-  static const std::vector<std::string> kSections{"pipeline",  "events",  "labels",           "entities",
-                                                  "score",     "windows", "features",         "detectors",
-                                                  "anomalies", "alerts",  "calibrate_events", "rate_max"};
-  for (const std::string& section : kSections) top.take(section);
-  top.finish("section", kLaterSections);
+  top.finish("section", {}, kLaterSections);
 }
 
 EventLayout layout_of(const contract::EventsSpec& events) {
@@ -127,7 +128,7 @@ std::optional<std::string> Draft::field(const YamlNode& node, FieldUse use) {
   if (!name || !fields) return name;
   const contract::AvroField* known = fields->find(*name);
   if (known == nullptr) {
-    mistakes.add(node, unknown_name(fmt::format("field of {}", fields->origin), *name, fields->names()));
+    mistakes.add(node, unknown_name("field", *name, "of " + fields->origin, fields->names()));
     return std::nullopt;
   }
   if (known->types == 0) return name;  // from `columns`, which have no types
@@ -161,7 +162,7 @@ std::optional<std::uint32_t> Draft::entity(const YamlNode& node) {
   const auto& names = pipeline.entities;
   const auto found = std::find(names.begin(), names.end(), *name);
   if (found != names.end()) return static_cast<std::uint32_t>(found - names.begin());
-  mistakes.add(node, unknown_name("entity", *name, names));
+  mistakes.add(node, unknown_name("entity", *name, {}, names));
   return std::nullopt;
 }
 

@@ -52,7 +52,7 @@ void read_wish(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
   const auto found = std::find(names.begin(), names.end(), name);
   if (found == names.end()) {
     // Without the section, its absence is the one mistake.
-    if (draft.has_features) draft.mistakes.add(node, unknown_name("feature", name, names));
+    if (draft.has_features) draft.mistakes.add(node, unknown_name("feature", name, {}, names));
     return;
   }
   const auto index = static_cast<std::size_t>(found - names.begin());
@@ -68,7 +68,7 @@ void read_wish(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
       return;
     }
     if (std::find(columns.begin(), columns.end(), wish.column) == columns.end()) {
-      draft.mistakes.add(node, unknown_name(fmt::format("column of feature '{}'", name), wish.column, columns));
+      draft.mistakes.add(node, unknown_name("column", wish.column, fmt::format("of feature '{}'", name), columns));
       return;
     }
   }
@@ -79,7 +79,7 @@ void read_wish(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
 std::optional<DetectorKind> read_kind(MapReader& map, Draft& draft, const YamlNode*& what) {
   std::optional<DetectorKind> kind;
   for (std::size_t i = 0; i < kKinds.size(); ++i) {
-    const YamlNode* found = map.take(kKinds[i]);
+    const YamlNode* found = map.peek(kKinds[i]);
     if (found == nullptr) continue;
     if (kind) {
       draft.mistakes.add_at_key(*found, fmt::format("a detector is one of {}, not two of them", listed(kKinds)));
@@ -88,11 +88,14 @@ std::optional<DetectorKind> read_kind(MapReader& map, Draft& draft, const YamlNo
     kind = static_cast<DetectorKind>(i);
     what = found;
   }
-  if (kind) return kind;
+  if (kind) {
+    map.take(kKinds[static_cast<std::size_t>(*kind)]);
+    return kind;
+  }
   static const std::vector<std::string> kOptions{"side", "min_change", "target"};
   for (const YamlNode& item : map.node().items) {
     if (std::find(kOptions.begin(), kOptions.end(), item.key) != kOptions.end()) continue;
-    draft.mistakes.add_at_key(item, unknown_name("kind of detector", item.key, kKinds, kLaterKinds));
+    draft.mistakes.add_at_key(item, unknown_name("kind of detector", item.key, {}, kKinds, kLaterKinds));
     return std::nullopt;
   }
   draft.mistakes.add(map.node(), fmt::format("expected a kind and its features, such as {{zscore: [habit]}}. Kinds: {}",
@@ -120,9 +123,9 @@ void read_detector(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
       detector.min_change = read_percent(*change, mistakes, 1000, "20%").value_or(0);
     }
   }
-  map.finish(fmt::format("key of {} detector", *kind == DetectorKind::kZscore ? "a zscore"
-                                               : *kind == DetectorKind::kIqr  ? "an iqr"
-                                                                              : "an absent"));
+  map.finish("key", fmt::format("of {} detector", *kind == DetectorKind::kZscore ? "a zscore"
+                                                  : *kind == DetectorKind::kIqr  ? "an iqr"
+                                                                                 : "an absent"));
 }
 
 std::optional<double> read_budget(const YamlNode& node, Draft& draft) {
@@ -185,7 +188,7 @@ void read_votes(const YamlNode& node, Draft& draft, AnomalySpec& anomaly) {
     const auto found = std::find(names.begin(), names.end(), item.key);
     const auto weight = read_positive(item, draft.mistakes, "a weight above 0 such as 1");
     if (found == names.end()) {
-      if (draft.has_detectors) draft.mistakes.add_at_key(item, unknown_name("detector", item.key, names));
+      if (draft.has_detectors) draft.mistakes.add_at_key(item, unknown_name("detector", item.key, {}, names));
     } else if (weight) {
       anomaly.votes.push_back({static_cast<std::uint32_t>(found - names.begin()), *weight});
     }
@@ -249,7 +252,7 @@ void read_anomaly(const YamlNode& node, Draft& draft, AnomalySpec& anomaly) {
   if (const YamlNode* item = map.take("quiet")) {
     anomaly.quiet_ms = read_duration(*item, mistakes, 1, 366 * kDayMs, "15m").value_or(anomaly.quiet_ms);
   }
-  map.finish("key of an anomaly");
+  map.finish("key", "of an anomaly");
   check_voters(node, for_node, fire, anomaly, draft);
 }
 
@@ -270,7 +273,7 @@ void read_when(const YamlNode& node, Draft& draft, alert::RouteSpec& route) {
       if (std::find(names.begin(), names.end(), item->text) != names.end()) {
         route.when_types.push_back(item->text);
       } else if (!names.empty()) {
-        draft.mistakes.add(*item, unknown_name("anomaly", item->text, names));
+        draft.mistakes.add(*item, unknown_name("anomaly", item->text, {}, names));
       }
     }
   }
@@ -344,9 +347,9 @@ void read_route(const YamlNode& node, Draft& draft, alert::RouteSpec& route, std
         route.path = draft.resolve(*path);
     }
   } else {
-    return;  // which keys it may have depends on the target
+    for (const std::string_view key : {"key", "url", "path"}) map.take(key);  // which of them depends on the target
   }
-  map.finish(fmt::format("key of a {} route", kTargets[*target]), kLaterRouteKeys);
+  map.finish("key", target ? fmt::format("of a {} route", kTargets[*target]) : "of a route", kLaterRouteKeys);
 }
 
 }  // namespace

@@ -66,7 +66,7 @@ void read_time(const YamlNode& node, Draft& draft) {
     const YamlNode* unit = map.take("unit");
     const YamlNode* format = map.take("format");
     const YamlNode* start = map.take("start");
-    map.finish("key of a time");
+    map.finish("key", "of a time");
     if ((row == nullptr) == (field == nullptr)) {
       draft.mistakes.add(node, fmt::format("expected either 'field' or 'row': {}", kTimeExample));
       return;

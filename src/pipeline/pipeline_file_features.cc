@@ -49,9 +49,11 @@ std::vector<std::int64_t> read_windows(const YamlNode& node, Draft& draft) {
     const auto window_ms = read_duration(*item, draft.mistakes, kWindowUnitMs, kWindowMsMax, "5m");
     if (!window_ms) continue;
     if (*window_ms % kWindowUnitMs != 0) {
+      const std::int64_t below_ms = *window_ms / kWindowUnitMs * kWindowUnitMs;
       draft.mistakes.add(
-          *item, fmt::format("a window is 60 buckets of whole milliseconds: expected a multiple of 60ms, found {}",
-                             in_quotes(item->text)));
+          *item,
+          fmt::format("a window is 60 buckets of whole milliseconds, so a multiple of 60ms; nearest to {}: {} or {}",
+                      in_quotes(item->text), format_duration(below_ms), format_duration(below_ms + kWindowUnitMs)));
     } else if (!windows.empty() && *window_ms <= windows.back()) {
       draft.mistakes.add(*item, fmt::format("windows must ascend, but {} comes after {}", in_quotes(item->text),
                                             format_duration(windows.back())));
@@ -166,7 +168,7 @@ void check_metric_key(const YamlNode& at, std::size_t entity, const FeatureSpec&
 std::optional<FeatureKind> read_kind(MapReader& map, Draft& draft, const YamlNode*& what) {
   std::optional<FeatureKind> kind;
   for (std::size_t i = 0; i < kKinds.size(); ++i) {
-    const YamlNode* found = map.take(kKinds[i]);
+    const YamlNode* found = map.peek(kKinds[i]);
     if (found == nullptr) continue;
     if (kind) {
       draft.mistakes.add_at_key(*found, fmt::format("a feature is one of {}, not two of them", listed(kKinds)));
@@ -175,13 +177,16 @@ std::optional<FeatureKind> read_kind(MapReader& map, Draft& draft, const YamlNod
     kind = static_cast<FeatureKind>(i);
     what = found;
   }
-  if (kind) return kind;
+  if (kind) {
+    map.take(kKinds[static_cast<std::size_t>(*kind)]);
+    return kind;
+  }
   // Is one of its keys a kind that is misspelt, or of a later version?
   static const std::vector<std::string> kOptions{"by",        "stats",  "windows",    "against",
                                                  "half_life", "accept", "min_history"};
   for (const YamlNode& item : map.node().items) {
     if (std::find(kOptions.begin(), kOptions.end(), item.key) != kOptions.end()) continue;
-    draft.mistakes.add_at_key(item, unknown_name("kind of feature", item.key, kKinds, kLaterKinds));
+    draft.mistakes.add_at_key(item, unknown_name("kind of feature", item.key, {}, kKinds, kLaterKinds));
     return std::nullopt;
   }
   draft.mistakes.add(
@@ -247,7 +252,7 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
     feature.min_history =
         static_cast<std::uint32_t>(read_integer(*item, mistakes, 2, 1'000'000).value_or(feature.min_history));
   }
-  map.finish(fmt::format("key of a {} feature", kKinds[static_cast<std::size_t>(*kind)]), kLaterKinds);
+  map.finish("key", fmt::format("of a {} feature", kKinds[static_cast<std::size_t>(*kind)]), kLaterKinds);
 
   draft.feature_columns[index] = columns_of(feature);
   draft.feature_sound[index] = sound;
@@ -265,11 +270,14 @@ void read_entities(Draft& draft, MapReader& top) {
     draft.mistakes.add(*section, fmt::format("expected {}, found an empty map", kEntitiesExample));
   for (const YamlNode& item : section->items) {
     if (draft.pipeline.entities.size() >= kEntriesMax) break;
-    check_name(item, draft.mistakes, "an entity");
+    const bool named = check_name(item, draft.mistakes, "an entity");
     contract::KeySpec key;
     key.name = item.key;
-    for (const YamlNode* part : read_scalars(item, draft.mistakes, kPartsExample))
-      key.parts.push_back(read_part(*part, draft));
+    if (!named && item.kind == YamlNode::Kind::kNull) {
+      // the name swallowed the field
+    } else
+      for (const YamlNode* part : read_scalars(item, draft.mistakes, kPartsExample))
+        key.parts.push_back(read_part(*part, draft));
     draft.pipeline.entities.push_back(item.key);
     draft.pipeline.events.keys.push_back(std::move(key));
     draft.has_entities = true;

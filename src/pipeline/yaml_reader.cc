@@ -23,7 +23,7 @@ namespace alcedo::pipeline {
 namespace {
 
 constexpr std::size_t kMistakesMax = 100;
-constexpr std::size_t kListedMax = 12;
+constexpr std::size_t kListedMax = 18;
 constexpr std::size_t kQuotedBytesMax = 60;
 
 bool continues_character(char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; }
@@ -231,8 +231,8 @@ void set_parents(YamlNode& node) {
 // yaml-cpp speaks of its own grammar; a person wants to know what to write.
 std::string explain(const std::string& message) {
   static const std::map<std::string, std::string> kWords{
-      {YAML::ErrorMsg::END_OF_MAP_FLOW, "this { is not closed by }, or a ',' is missing within"},
-      {YAML::ErrorMsg::END_OF_SEQ_FLOW, "this [ is not closed by ], or a ',' is missing within"},
+      {YAML::ErrorMsg::END_OF_MAP_FLOW, "this { is not closed by }, or a ',' or a closing quote is missing within"},
+      {YAML::ErrorMsg::END_OF_SEQ_FLOW, "this [ is not closed by ], or a ',' or a closing quote is missing within"},
       {YAML::ErrorMsg::FLOW_END, "a } or ] that closes nothing, or the wrong one of the two"},
       {YAML::ErrorMsg::END_OF_MAP, "expected 'key: value'; is this line indented like its neighbours?"},
       {YAML::ErrorMsg::END_OF_SEQ, "expected '- ' for the next entry; is this line indented like its neighbours?"},
@@ -270,6 +270,24 @@ bool find_tabs(std::string_view text, const Places& places, Mistakes& mistakes) 
     begin = end + 1;
   }
   return found;
+}
+
+bool find_long_lines(std::string_view text, const Places& places, Mistakes& mistakes) {
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    if (end - begin > kLineBytesMax) {
+      mistakes.add(places.of_byte(begin),
+                   fmt::format("a line of {} bytes; at most {} are allowed", end - begin, kLineBytesMax));
+      return true;
+    }
+    begin = end + 1;
+  }
+  return false;
+}
+
+// "card:card_id" is one word to YAML.
+bool lacks_space(const YamlNode& item) {
+  return item.kind == YamlNode::Kind::kNull && item.key.find(':') != std::string::npos;
 }
 
 std::optional<double> number_of(std::string_view text) {
@@ -332,7 +350,7 @@ std::unique_ptr<YamlNode> parse_yaml(std::string_view text, Mistakes& mistakes) 
     mistakes.add(places.of_byte(bad), "not UTF-8 text");
     return nullptr;
   }
-  if (find_tabs(text, places, mistakes)) return nullptr;
+  if (find_tabs(text, places, mistakes) || find_long_lines(text, places, mistakes)) return nullptr;
   TreeBuilder builder(places, mistakes);
   try {
     ViewBuffer buffer(text);
@@ -395,14 +413,15 @@ std::string listed(std::span<const std::string> names) {
   return list;
 }
 
-std::string unknown_name(std::string_view what, std::string_view given, std::span<const std::string> known,
-                         std::span<const std::string> later) {
+std::string unknown_name(std::string_view what, std::string_view given, std::string_view of,
+                         std::span<const std::string> known, std::span<const std::string> later) {
+  const std::string name = fmt::format("{} {}{}{}", what, in_quotes(given), of.empty() ? "" : " ", of);
   if (std::find(later.begin(), later.end(), given) != later.end()) {
-    return fmt::format("{} {} belongs to a later version. Known: {}", what, in_quotes(given), listed(known));
+    return fmt::format("{} belongs to a later version. Known: {}", name, listed(known));
   }
   const std::string nearest = nearest_name(given, known);
-  if (nearest.empty()) return fmt::format("unknown {} {}. Known: {}", what, in_quotes(given), listed(known));
-  return fmt::format("unknown {} {}; did you mean '{}'? Known: {}", what, in_quotes(given), nearest, listed(known));
+  if (nearest.empty()) return fmt::format("unknown {}. Known: {}", name, listed(known));
+  return fmt::format("unknown {}; did you mean '{}'? Known: {}", name, nearest, listed(known));
 }
 
 MapReader::MapReader(const YamlNode& node, Mistakes& mistakes, std::string_view expected)
@@ -414,8 +433,7 @@ MapReader::MapReader(const YamlNode& node, Mistakes& mistakes, std::string_view 
   }
 }
 
-const YamlNode* MapReader::take(std::string_view key) {
-  known_.emplace_back(key);
+const YamlNode* MapReader::peek(std::string_view key) const {
   if (!is_map()) return nullptr;
   for (const YamlNode& item : node_.items) {
     if (item.key == key) return &item;
@@ -423,22 +441,32 @@ const YamlNode* MapReader::take(std::string_view key) {
   return nullptr;
 }
 
+const YamlNode* MapReader::take(std::string_view key) {
+  if (std::find(known_.begin(), known_.end(), key) == known_.end()) known_.emplace_back(key);
+  return peek(key);
+}
+
 const YamlNode* MapReader::need(std::string_view key, std::string_view expected) {
   const YamlNode* found = take(key);
-  if (found == nullptr && is_map()) mistakes_.add(node_, fmt::format("missing '{}': {}", key, expected));
+  if (found == nullptr) missing_.emplace_back(key, expected);
   return found;
 }
 
-void MapReader::finish(std::string_view what, std::span<const std::string> later) {
+void MapReader::finish(std::string_view what, std::string_view of, std::span<const std::string> later) {
   if (!is_map()) return;
+  const std::string path = node_.path();
+  std::set<std::string> meant;  // by the unknown keys
   std::size_t checked = 0;
   for (const YamlNode& item : node_.items) {
     if (++checked > kEntriesMax) break;
-    if (std::find(known_.begin(), known_.end(), item.key) == known_.end()) {
-      const std::string path = node_.path();
-      const std::string message = unknown_name(what, item.key, known_, later);
-      mistakes_.add(item.key_at, path.empty() ? message : fmt::format("{}: {}", path, message));
-    }
+    if (std::find(known_.begin(), known_.end(), item.key) != known_.end()) continue;
+    std::string message = unknown_name(what, item.key, of, known_, later);
+    if (lacks_space(item)) message = fmt::format("{} needs a space after the ':'", in_quotes(item.key));
+    mistakes_.add(item.key_at, path.empty() ? message : fmt::format("{}: {}", path, message));
+    meant.insert(nearest_name(item.key, known_));
+  }
+  for (const auto& [key, expected] : missing_) {
+    if (!meant.contains(key)) mistakes_.add(node_, fmt::format("missing '{}': {}", key, expected));
   }
 }
 
@@ -456,7 +484,9 @@ bool check_name(const YamlNode& node, Mistakes& mistakes, std::string_view what)
                     std::all_of(name.begin(), name.end(), [&letter](char c) {
                       return letter(c) || (c >= '0' && c <= '9') || c == '_' || c == '-';
                     });
-  if (!good) {
+  if (!good && lacks_space(node)) {
+    mistakes.add(node.key_at, fmt::format("{} needs a space after the ':'", in_quotes(name)));
+  } else if (!good) {
     mistakes.add(
         node.key_at,
         fmt::format("{} is no name for {}; expected a letter, then letters, digits, '_' or '-', at most {} in all",
@@ -531,7 +561,7 @@ std::optional<std::size_t> read_choice(const YamlNode& node, Mistakes& mistakes,
   }
   const auto found = std::find(names.begin(), names.end(), node.text);
   if (found != names.end()) return static_cast<std::size_t>(found - names.begin());
-  mistakes.add(node, unknown_name(what, node.text, names, later));
+  mistakes.add(node, unknown_name(what, node.text, {}, names, later));
   return std::nullopt;
 }
 

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "pipeline/pipeline_file.h"
@@ -14,6 +15,7 @@
 namespace alcedo::pipeline {
 
 inline constexpr std::size_t kFileBytesMax = 1 << 20;
+inline constexpr std::size_t kLineBytesMax = 2048;  // yaml-cpp takes quadratic time for a line
 inline constexpr std::size_t kDepthMax = 32;
 inline constexpr std::size_t kEntriesMax = 256;  // of one section or list
 inline constexpr std::size_t kNameBytesMax = 64;
@@ -54,7 +56,8 @@ class Mistakes {
 };
 
 /// The file as a tree, or null if it is not YAML. Refuses what a pipeline has no use for and an attacker has: anchors
-/// and aliases, tags, further documents, nesting beyond kDepthMax, files beyond kFileBytesMax, keys that stand twice.
+/// and aliases, tags, further documents, nesting beyond kDepthMax, lines beyond kLineBytesMax, files beyond
+/// kFileBytesMax, keys that stand twice.
 ///
 /// Errors  in `mistakes`. Threads: any. Cost: linear.
 std::unique_ptr<YamlNode> parse_yaml(std::string_view text, Mistakes& mistakes);
@@ -68,10 +71,10 @@ std::string described(const YamlNode& node);
 /// "card, merchant, device" with at most a dozen names.
 std::string listed(std::span<const std::string> names);
 
-/// "unknown WHAT 'given'; did you mean 'x'? Known: a, b, c". `later`: words of a later version, of which it says just
-/// that.
-std::string unknown_name(std::string_view what, std::string_view given, std::span<const std::string> known,
-                         std::span<const std::string> later = {});
+/// "unknown WHAT 'given' OF; did you mean 'x'? Known: a, b, c". `later`: words of a later version, of which it says
+/// just that.
+std::string unknown_name(std::string_view what, std::string_view given, std::string_view of,
+                         std::span<const std::string> known, std::span<const std::string> later = {});
 
 /// Takes the keys of a map one by one. A key that was never asked for is unknown; those that were are the known ones.
 class MapReader {
@@ -83,15 +86,18 @@ class MapReader {
   const YamlNode& node() const { return node_; }
   /// Null if it is absent.
   const YamlNode* take(std::string_view key);
-  /// Adds a mistake if it is absent: "missing KEY: expected".
+  /// Null if it is absent; the key does not become a known one.
+  const YamlNode* peek(std::string_view key) const;
+  /// If it is absent, finish() says "missing KEY: expected", unless an unknown key is likely meant to be it.
   const YamlNode* need(std::string_view key, std::string_view expected);
-  /// Reports all unknown keys. `what`: "key of events".
-  void finish(std::string_view what, std::span<const std::string> later = {});
+  /// Reports all unknown and missing keys: "unknown WHAT 'key' OF".
+  void finish(std::string_view what, std::string_view of = {}, std::span<const std::string> later = {});
 
  private:
   const YamlNode& node_;
   Mistakes& mistakes_;
   std::vector<std::string> known_;
+  std::vector<std::pair<std::string, std::string>> missing_;  // key, what was expected
 };
 
 /// All readers below add a mistake and return nullopt if the value is not what it must be.
