@@ -16,27 +16,39 @@ namespace alcedo::contract {
 
 /// What a decoder must know about a partition before its first record.
 struct PartitionInfo {
-  std::string file;                 // the file-name key: no directory, no .gz, no extension; empty if it is not a file
+  std::string file;  // the file-name key: no directory, no .gz, no extension; empty if it is not a file
   Format format = Format::kJson;
   std::vector<std::string> header;  // CSV: column names in order (from the file's header line or EventsSpec::columns)
 };
 
 /// Why a record was set aside. The names are counted and shown, so they are stable.
 enum class Reject : std::uint8_t {
-  kNone, kMalformed, kWrongType, kMissingField, kBadTime, kNotFinite, kInvalidUtf8, kTooLong, kColumnCount, kBadMoney, kOutOfRange
+  kNone,
+  kMalformed,
+  kWrongType,
+  kMissingField,
+  kBadTime,
+  kNotFinite,
+  kInvalidUtf8,
+  kTooLong,
+  kColumnCount,
+  kBadMoney,
+  kOutOfRange
 };
 std::string_view to_string(Reject reject);  // "malformed", "wrong_type", ...
 
 struct Decoded {
-  std::uint32_t events = 0;  // rows written; 0 with kNone: a record that holds nothing (a blank line, a wide row of empty cells)
+  std::uint32_t events =
+      0;  // rows written; 0 with kNone: a record that holds nothing (a blank line, a wide row of empty cells)
   Reject reject = Reject::kNone;
-  std::string message;       // for a person: field, what was found (cut to 80 bytes), what was expected. Empty unless rejected
+  std::string
+      message;  // for a person: field, what was found (cut to 80 bytes), what was expected. Empty unless rejected
 };
 
 /// Compiled once from the contract and the pipeline.
 ///
-/// Threads  decode() is const and may run on several threads, each with its own Scratch, its own rows and its own arena index.
-/// Cost     about 1 ns a byte; no allocation once warm, except for rejected records.
+/// Threads  decode() is const and may run on several threads, each with its own Scratch, its own rows and its own arena
+/// index. Cost     about 1 ns a byte; no allocation once warm, except for rejected records.
 class Decoder {
  public:
   static constexpr std::size_t kRecordBytesMax = 1 << 20;
@@ -53,8 +65,8 @@ class Decoder {
   /// Most events one record can become (1 unless wide). Valid once every partition so far has been opened.
   std::size_t events_per_record_max() const;
 
-  /// Before a partition's first record. `first_row` is the number that TimeUnit::kRow gives to the record with offset 0.
-  /// Errors: kInvalidArgument: a column that the pipeline needs is not there, with the nearest name.
+  /// Before a partition's first record. `first_row` is the number that TimeUnit::kRow gives to the record with offset
+  /// 0. Errors: kInvalidArgument: a column that the pipeline needs is not there, with the nearest name.
   Result<> open_partition(std::int32_t partition, const PartitionInfo& info, std::int64_t first_row = 0);
 
   class Scratch {
@@ -69,13 +81,13 @@ class Decoder {
     std::unique_ptr<Impl> impl_;
   };
 
-  /// Decodes record `i` of `raw` into rows [first_row, first_row + events_per_record_max()) of `out`, text into arena `arena`.
-  /// Writes header (all but sequence and the late flag), numbers and keys of each row.
+  /// Decodes record `i` of `raw` into rows [first_row, first_row + events_per_record_max()) of `out`, text into arena
+  /// `arena`. Writes header (all but sequence and the late flag), numbers and keys of each row.
   Decoded decode(const RawBatch& raw, std::size_t i, EventBatch& out, std::size_t first_row, std::size_t arena,
                  Scratch& scratch) const;
 
-  /// Names of the label types that label_type_field has shown so far: label value kFirstLabelType + index. With only label_field the
-  /// one type is "anomaly".
+  /// Names of the label types that label_type_field has shown so far: label value kFirstLabelType + index. With only
+  /// label_field the one type is "anomaly".
   std::vector<std::string> label_types() const;
 
  private:

@@ -19,11 +19,11 @@ enum class Format : std::uint8_t { kJson, kCsv };
 enum class TimeUnit : std::uint8_t { kIso, kSeconds, kMilliseconds, kMicroseconds, kNanoseconds, kFormat, kRow };
 
 struct TimeSpec {
-  std::string field;                // empty for kRow
-  TimeUnit unit = TimeUnit::kIso;   // kIso also reads plain numbers: the unit is then taken from their magnitude
-  std::string format;               // kFormat: strptime-like, %Y %m %d %H %M %S %f %z %b %y %p %I %j, UTC unless %z
-  std::int64_t start_ms = 0;        // kRow: time of row 0; kSeconds and finer: added (an epoch other than 1970)
-  std::int64_t step_ms = 0;         // kRow
+  std::string field;               // empty for kRow
+  TimeUnit unit = TimeUnit::kIso;  // kIso also reads plain numbers: the unit is then taken from their magnitude
+  std::string format;              // kFormat: strptime-like, %Y %m %d %H %M %S %f %z %b %y %p %I %j, UTC unless %z
+  std::int64_t start_ms = 0;       // kRow: time of row 0; kSeconds and finer: added (an epoch other than 1970)
+  std::int64_t step_ms = 0;        // kRow
 };
 
 /// A key is made of parts, joined by '|' in its text. A part that is missing makes the whole key missing.
@@ -45,11 +45,11 @@ struct NumberSpec {
 
 struct EventsSpec {
   Shape shape = Shape::kRecord;
-  std::string contract_path;             // .avsc; empty: no contract, fields as they come (long, wide, CSV)
-  std::optional<Format> format;          // unset: by file name (.csv, .tsv, else JSON)
-  char delimiter = ',';                  // CSV
-  std::vector<std::string> columns;      // CSV without a header line: its columns
-  std::string id_field;                  // empty: events have no id
+  std::string contract_path;         // .avsc; empty: no contract, fields as they come (long, wide, CSV)
+  std::optional<Format> format;      // unset: by file name (.csv, .tsv, else JSON)
+  char delimiter = ',';              // CSV
+  std::vector<std::string> columns;  // CSV without a header line: its columns
+  std::string id_field;              // empty: events have no id
   TimeSpec time;
   std::int64_t lateness_ms = 0;
   std::optional<std::int64_t> ahead_ms = 300'000;  // unset: `ahead: none`
@@ -57,10 +57,10 @@ struct EventsSpec {
   std::vector<std::string> private_fields;         // become keyed hashes in the decoder
   std::string metric_field = "__name__";           // kLong
   std::string value_field = "value";               // kLong
-  std::vector<std::string> values;                 // kWide: columns that are metrics; empty: all that are not time, id, key, label
-  std::vector<std::string> counters;               // glob patterns over metric names
-  std::string label_field;                         // a column that tells the truth: only `evaluate` reads it
-  std::string label_type_field;                    // a column with the anomaly's type, read where label_field says anomalous
+  std::vector<std::string> values;    // kWide: columns that are metrics; empty: all that are not time, id, key, label
+  std::vector<std::string> counters;  // glob patterns over metric names
+  std::string label_field;            // a column that tells the truth: only `evaluate` reads it
+  std::string label_type_field;       // a column with the anomaly's type, read where label_field says anomalous
   // Compiled from entities and features by the pipeline:
   std::vector<KeySpec> keys;
   std::vector<NumberSpec> numbers;
