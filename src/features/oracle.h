@@ -46,8 +46,8 @@ class Oracle {
         if (static_cast<std::size_t>(spec.key) != key) continue;
         windows(spec, entity, seen, columns);
         if (spec.kind == FeatureKind::kVelocity) {
-          columns[spec.name + ".gap_s"] = {
-              first || !in_order ? kMissing : static_cast<double>(event.time_ms - clock_before) / 1000, 1e-6 * 3e5};
+          const double gap = first || !in_order ? kMissing : static_cast<double>(event.time_ms - clock_before) / 1000;
+          columns[spec.name + ".gap_s"] = {static_cast<float>(gap), 0};
         }
         if (spec.kind == FeatureKind::kBaseline) {
           const double x = seen.numbers[static_cast<std::size_t>(spec.number)];

@@ -104,5 +104,107 @@ TEST(StageTest, WorkersAreUnobservable) {
   }
 }
 
+TEST(StageTest, OrderWithinABucketIsUnobservableInTotals) {
+  FeatureSpec spend = testing::rolling("spend", 0, 0, {kMinuteMs, kHourMs});
+  spend.stats = {Stat::kCount, Stat::kSum, Stat::kMin, Stat::kMax};
+  const FeaturePlan plan = compiled({testing::test_layout(true), {spend}, {}});
+  std::size_t compared = 0;
+  for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+    auto events = make_stream(seed, {.events = 3000, .cards = 5, .step_ms = 100, .late_share = 0, .gap_every = 900});
+    for (TestEvent& event : events) event.keys[0] = "card";
+    auto shuffled = events;
+    Prng random(seed);
+    std::vector<std::size_t> firsts;  // of each second's events, the shortest window's bucket
+    for (std::size_t begin = 0; begin < events.size();) {
+      std::size_t end = begin;
+      while (end < events.size() && events[end].time_ms / 1000 == events[begin].time_ms / 1000) ++end;
+      firsts.push_back(begin);
+      for (std::size_t i = end - 1; i > begin; --i)
+        std::swap(shuffled[i], shuffled[begin + random.below(i - begin + 1)]);
+      begin = end;
+    }
+    const auto a = testing::run(plan, events, {.batch_size = 100});
+    const auto b = testing::run(plan, shuffled, {.batch_size = 100});
+    for (const std::size_t first : firsts) {
+      ASSERT_TRUE(same_bits(a.rows[first], b.rows[first])) << "seed " << seed << " event " << first;
+      ++compared;
+    }
+  }
+  EXPECT_GT(compared, 500U);
+}
+
+TEST(StageTest, AHugeValueLeavesNothingBehind) {
+  const FeaturePlan plan =
+      compiled({testing::test_layout(false),
+                {testing::rolling("level", 1, 0, {kMinuteMs}), testing::velocity("flow", 0, 0, {kMinuteMs})},
+                {}});
+  std::vector<TestEvent> events;
+  for (int i = 0; i < 200; ++i) {
+    const double x = i == 40 ? 1e15 : 0.1 * (i % 3);
+    events.push_back({1'700'000'000'000 + i * 1000, {x, x}, {"card", ""}, 0});
+  }
+  const auto result = testing::run(plan, events, {});
+  double sum = 0;
+  // Of event 199 the window starts with event 140: the value at 40 left long ago.
+  for (int i = 140; i < 199; ++i) sum += 0.1 * (i % 3);
+  const auto& row = result.rows[199];
+  const auto at = [&](const char* name) { return row[static_cast<std::size_t>(plan.find_column(name))]; };
+  EXPECT_EQ(at("level.count_1m"), 59);
+  EXPECT_NEAR(at("level.sum_1m"), sum, 1e-5);
+  EXPECT_NEAR(at("flow.amount_1m"), sum, 1e-5);
+  EXPECT_NEAR(at("level.std_1m"), 0.0816, 1e-3);
+  EXPECT_FLOAT_EQ(at("level.max_1m"), 0.2F);
+}
+
+TEST(StageTest, IntegerSumsAreExactBeyondFloats) {
+  // Each pair cancels at 2^45, where a float moves in steps of 2^22.
+  const FeaturePlan plan =
+      compiled({testing::test_layout(true), {testing::rolling("spend", 0, 0, {kMinuteMs, kHourMs})}, {}});
+  std::vector<TestEvent> events;
+  for (int i = 0; i < 30; ++i) {
+    events.push_back(
+        {1'700'000'000'000 + i * 1000, {i % 2 == 0 ? 0x1.0p45 + i : -0x1.0p45 + 1 - i, 0}, {"card", ""}, 0});
+  }
+  events.push_back({1'700'000'030'000, {1, 0}, {"card", ""}, 0});
+  const auto result = testing::run(plan, events, {.batch_size = 1});
+  const auto at = [&](const char* name) { return result.rows[30][static_cast<std::size_t>(plan.find_column(name))]; };
+  EXPECT_EQ(at("spend.sum_1m"), 0);
+  EXPECT_EQ(at("spend.count_1h"), 30);
+  EXPECT_EQ(at("spend.min_1m"), static_cast<float>(-0x1.0p45));
+}
+
+TEST(StageTest, TimesBefore1970AndFarApartKeepTheirBuckets) {
+  const FeaturePlan plan = compiled(testing::full_options(false));
+  Tally tally;
+  auto events = make_stream(9, {.events = 800, .cards = 4, .step_ms = 5000, .gap_every = 100});
+  for (TestEvent& event : events) event.time_ms -= 1'700'000'000'000 + 3 * kHourMs;          // crosses 1970
+  for (std::size_t i = 700; i < events.size(); ++i) events[i].time_ms += 4'102'444'800'000;  // 2100
+  compare(plan, events, 9, tally);
+  EXPECT_EQ(tally.wrong, 0U);
+}
+
+TEST(StageTest, MissingKeysAreNotTouched) {
+  const FeaturePlan plan = compiled(testing::full_options(false));
+  const std::vector<TestEvent> events{{1'700'000'000'000, {1, 2}, {"", ""}, 0}};
+  const auto result = testing::run(plan, events, {});
+  EXPECT_EQ(result.entities, 0U);
+  for (const float x : result.rows[0]) EXPECT_TRUE(std::isnan(x));
+}
+
+TEST(StageTest, AFewEntitiesTakeFewBytes) {
+  const FeaturePlan plan = compiled(testing::full_options(false));
+  KeyedStage stage(plan, 0);
+  GlobalBaselines global(plan);
+  const auto events = make_stream(3, {.events = 500});
+  const EventBatch batch = testing::to_batch(plan.options().layout, events);
+  FeatureMatrix out;
+  out.reset(batch.rows(), plan.columns().size());
+  const std::vector<std::uint32_t> snapshots(batch.rows(), 0);
+  EXPECT_LT(stage.state_bytes(), 1024U);
+  stage.process(batch, batch.order, global, snapshots, out);
+  EXPECT_GT(stage.entities(), 30U);
+  EXPECT_LT(stage.state_bytes(), 250'000U);
+}
+
 }  // namespace
 }  // namespace alcedo::features

@@ -1,0 +1,157 @@
+// What an update of the payments plan costs, beside a bare loop that waits for the same cache lines on the same
+// machine.
+#include "features/stage.h"
+
+#include <benchmark/benchmark.h>
+
+#include <time.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/prng.h"
+#include "core/time.h"
+#include "features/test_stream.h"
+
+namespace alcedo::features {
+namespace {
+
+enum Slot { kCard = 0, kMerchant = 1, kDevice = 2 };
+
+FeatureOptions payments_options() {
+  const std::vector<std::int64_t> windows{kMinuteMs, 5 * kMinuteMs, kHourMs};
+  FeatureOptions options;
+  options.layout = {{{"amount", true}}, {"card", "merchant", "device"}};
+  options.features = {
+      testing::rolling("spend", 0, kCard, windows),           testing::baseline("habit", 0, kCard, 14 * kDayMs, 20),
+      testing::velocity("pace", 0, kCard, windows),           testing::velocity("merchant_pace", 0, kMerchant, windows),
+      testing::velocity("device_pace", -1, kDevice, windows),
+  };
+  options.deviations = {{2, "", DeviationMethod::kEwma}, {1, "", DeviationMethod::kQuartiles}};
+  return options;
+}
+
+// Ranks by Zipf's law with exponent 1, by inverting the integral of 1/x: close enough, and without a table.
+std::uint64_t zipf(Prng& random, std::uint64_t n) {
+  const double u = random.uniform();
+  const auto rank = static_cast<std::uint64_t>(std::exp(u * std::log(static_cast<double>(n) + 1)) - 1);
+  return std::min(rank, n - 1);
+}
+
+// `cards` cards, a twentieth as many merchants, as many devices as cards; 50 events a second.
+std::vector<EventBatch> payments(std::uint64_t cards, std::size_t events, std::size_t batch_size,
+                                 bool each_card_first) {
+  Prng random(11);
+  std::vector<EventBatch> batches;
+  const EventLayout layout = payments_options().layout;
+  double now = 1.7e12;
+  for (std::size_t begin = 0; begin < events; begin += batch_size) {
+    EventBatch& batch = batches.emplace_back(layout);
+    batch.reset(std::min(batch_size, events - begin), 1);
+    for (std::uint32_t row = 0; row < batch.rows(); ++row) {
+      now += 20 * random.exponential();
+      const std::uint64_t card = each_card_first && begin + row < cards ? begin + row : zipf(random, cards);
+      const std::uint64_t device = random.below(50) == 0 ? random.below(cards) : card;
+      batch.header(row) = EventHeader{};
+      batch.header(row).time_ms = static_cast<std::int64_t>(now) -
+                                  (random.below(32) == 0 ? static_cast<std::int64_t>(random.below(30'000)) : 0);
+      batch.numbers(row)[0] = std::floor(std::exp(7 + 1.2 * random.normal()));
+      batch.keys(row)[kCard].hash = mix64(card + 1) | 1;
+      batch.keys(row)[kMerchant].hash = mix64(zipf(random, cards / 20) + (1ULL << 40)) | 1;
+      batch.keys(row)[kDevice].hash = mix64(device + (1ULL << 41)) | 1;
+      batch.order.push_back(row);
+    }
+  }
+  return batches;
+}
+
+// Time that this thread ran, so that neighbours on the machine count less.
+double thread_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec);
+}
+
+// Nanoseconds to wait for one of `lines` cache lines in `bytes` of memory, 32 in flight: what no keyed state can beat.
+double bare_ns_per_line(std::size_t bytes) {
+  const std::size_t words = bytes / sizeof(std::uint64_t);
+  std::vector<std::uint64_t> memory(words, 1);
+  constexpr std::size_t kAccesses = 4'000'000;
+  constexpr std::size_t kGroup = 32;
+  Prng random(3);
+  std::uint64_t places[kGroup];
+  const double begin_ns = thread_ns();
+  for (std::size_t i = 0; i < kAccesses; i += kGroup) {
+    for (std::uint64_t& place : places) {
+      place = random.below(words);
+      __builtin_prefetch(&memory[place], 1);
+    }
+    for (const std::uint64_t place : places) memory[place] += place;
+  }
+  const double taken_ns = thread_ns() - begin_ns;
+  benchmark::DoNotOptimize(memory.data());
+  return taken_ns / kAccesses;
+}
+
+// range(0): cards; range(1): rows a call of process(). Every card has been seen before the measurement.
+void BM_PaymentsUpdate(benchmark::State& state) {
+  const auto cards = static_cast<std::uint64_t>(state.range(0));
+  const auto batch_size = static_cast<std::size_t>(state.range(1));
+  const auto plan = FeaturePlan::compile(payments_options());
+  std::vector<KeyedStage> stages;
+  for (std::size_t s = 0; s < plan->stages().size(); ++s) stages.emplace_back(*plan, s);
+  GlobalBaselines global(*plan);
+  FeatureMatrix out;
+  std::vector<std::uint32_t> snapshots;
+  const auto update = [&](const EventBatch& batch) {
+    for (KeyedStage& stage : stages) stage.process(batch, batch.order, global, snapshots, out);
+  };
+  snapshots.assign(std::max<std::size_t>(batch_size, 4096), 0);
+  for (const EventBatch& batch : payments(cards, cards, 4096, true)) {
+    out.reset(batch.rows(), plan->columns().size());
+    update(batch);
+  }
+  std::vector<EventBatch> batches = payments(cards, 500'000, batch_size, false);
+  const std::int64_t span_ms = batches.back().header(0).time_ms - batches.front().header(0).time_ms + kMinuteMs;
+  out.reset(batch_size, plan->columns().size());
+  std::size_t at = 0;
+  std::size_t updates = 0;
+  const double begin_ns = thread_ns();
+  for (auto _ : state) {
+    EventBatch& batch = batches[at];
+    at = (at + 1) % batches.size();
+    update(batch);
+    // The next round comes later, not again.
+    for (const std::uint32_t row : batch.order) batch.header(row).time_ms += span_ms;
+    updates += batch.rows();
+  }
+  const double taken_ns = thread_ns() - begin_ns;
+  std::size_t bytes = 0;
+  double lines = 0;
+  for (std::size_t s = 0; s < stages.size(); ++s) {
+    bytes += stages[s].state_bytes();
+    // The key's slot, the record, and a line for each of the estimate's buckets.
+    lines += 1 + static_cast<double>(plan->state_bytes_per_entity(s)) / 64;
+  }
+  const double ns = taken_ns / static_cast<double>(updates);
+  state.SetItemsProcessed(static_cast<std::int64_t>(updates));
+  state.counters["ns_per_event"] = ns;
+  state.counters["state_MB"] = static_cast<double>(bytes) / 1e6;
+  state.counters["bytes_per_card"] = static_cast<double>(bytes) / static_cast<double>(cards);
+  state.counters["times_bare_memory"] = ns / (lines * bare_ns_per_line(bytes));
+}
+BENCHMARK(BM_PaymentsUpdate)
+    ->ArgNames({"cards", "batch"})
+    ->Args({1, 1024})
+    ->Args({100'000, 1024})
+    ->Args({100'000, 1})
+    ->Args({1'000'000, 1024})
+    ->Args({1'000'000, 1})
+    ->MinTime(2)
+    ->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+}  // namespace alcedo::features

@@ -1,0 +1,64 @@
+// The two structures that hold all entities: growth keeps content, and released records are used again.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "core/prng.h"
+#include "features/key_table.h"
+#include "features/record_pool.h"
+
+namespace alcedo::features {
+namespace {
+
+TEST(RecordPoolTest, StartsSmallAndKeepsContentWhileItGrows) {
+  for (const std::size_t record_bytes : {8U, 72U, 640U, 40'000U}) {
+    RecordPool pool(record_bytes);
+    EXPECT_EQ(pool.reserved_bytes(), 0U);
+    std::vector<std::uint32_t> handles;
+    const std::size_t records = 5 * RecordPool::kChunkBytes / record_bytes / 2;  // two chunks and a half
+    for (std::uint64_t i = 0; i < records; ++i) {
+      handles.push_back(pool.allocate());
+      std::memcpy(pool.at(handles.back()), &i, sizeof i);
+      std::memcpy(pool.at(handles.back()) + record_bytes - 8, &i, sizeof i);
+      if (i == 0) {
+        EXPECT_LE(pool.reserved_bytes(), std::max<std::size_t>(1024, record_bytes));
+      }
+    }
+    for (std::uint64_t i = 0; i < records; ++i) {
+      std::uint64_t first = 0, last = 0;
+      std::memcpy(&first, pool.at(handles[i]), sizeof first);
+      std::memcpy(&last, pool.at(handles[i]) + record_bytes - 8, sizeof last);
+      ASSERT_EQ(first, i) << record_bytes;
+      ASSERT_EQ(last, i) << record_bytes;
+    }
+    EXPECT_EQ(pool.used_bytes(), records * record_bytes);
+    const std::size_t before = pool.reserved_bytes();
+    for (const std::uint32_t handle : handles) pool.release(handle);
+    for (std::size_t i = 0; i < records; ++i) pool.allocate();
+    EXPECT_EQ(pool.reserved_bytes(), before) << "released records are used again";
+  }
+}
+
+TEST(KeyTableTest, FindsEveryKeyAgain) {
+  KeyTable table;
+  Prng random(4);
+  std::vector<std::uint64_t> keys;
+  for (int i = 0; i < 100'000; ++i) keys.push_back(i % 2 == 0 ? random.next() | 1 : static_cast<std::uint64_t>(i));
+  bool added = false;
+  for (std::uint32_t i = 0; i < keys.size(); ++i) {
+    EXPECT_EQ(table.find_or_add(keys[i], [&] { return i; }, added), i);
+    ASSERT_TRUE(added);
+  }
+  EXPECT_EQ(table.size(), keys.size());
+  for (std::uint32_t i = 0; i < keys.size(); ++i) {
+    ASSERT_EQ(table.find_or_add(keys[i], [] { return 0U; }, added), i);
+    ASSERT_FALSE(added);
+  }
+  EXPECT_LT(table.reserved_bytes(), keys.size() * 56);
+}
+
+}  // namespace
+}  // namespace alcedo::features
