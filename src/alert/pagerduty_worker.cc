@@ -132,13 +132,14 @@ class PagerDutyWorker final : public RouteWorker {
     while (true) {
       const std::int64_t now_ms = context_.clock.now_ms();
       const std::int64_t deadline_ms = deadline_ms_.load(std::memory_order_acquire);
+      if (now_ms >= record_again_ms_) record();
       if (deadline_ms != kNotFinishing && (now_ms >= deadline_ms || empty())) break;
-      record();
       send_due(now_ms);
       int running = 0;
       curl_multi_perform(multi_.get(), &running);
       if (take_results()) continue;  // record, and send what waited behind
-      const std::int64_t until_ms = std::min(next_look_ms_, deadline_ms);
+      std::int64_t until_ms = std::min(next_look_ms_, deadline_ms);
+      if (!unrecorded_.empty()) until_ms = std::min(until_ms, record_again_ms_);
       const std::int64_t wait_ms = std::clamp<std::int64_t>(until_ms - context_.clock.now_ms(), 0, kIdleMs);
       curl_multi_poll(multi_.get(), nullptr, 0, static_cast<int>(wait_ms), nullptr);
     }
@@ -160,9 +161,10 @@ class PagerDutyWorker final : public RouteWorker {
     if (auto ok = context_.ledger.mark_all_sent(unrecorded_, context_.clock.now_ms()); !ok) {
       // They stay in under_way_, so they are not sent again while this process lives.
       context_.log.trouble(ok.error().message);
-      next_look_ms_ = std::min(next_look_ms_, context_.clock.now_ms() + delay_.after_ms(1));
+      record_again_ms_ = context_.clock.now_ms() + delay_.after_ms(1);
       return;
     }
+    record_again_ms_ = 0;
     for (const Delivery& delivery : unrecorded_) under_way_.erase(delivery.id);
     unrecorded_.clear();
     woken_.store(true, std::memory_order_relaxed);  // what waited behind them may leave
@@ -317,6 +319,7 @@ class PagerDutyWorker final : public RouteWorker {
   std::int64_t last_failure_ns_ = 0;
   std::int64_t paused_until_ms_ = 0;
   std::int64_t next_look_ms_ = 0;
+  std::int64_t record_again_ms_ = 0;  // after the ledger could not be written
   std::atomic<bool> woken_ = true;
   std::atomic<std::int64_t> deadline_ms_ = kNotFinishing;
   std::thread thread_;
