@@ -39,6 +39,15 @@ std::uint16_t allowed_kinds(const AvroField& field) {
   return kinds | bit(ValueKind::kAbsent);
 }
 
+std::uint16_t accepted_kinds(const AvroField& field) {
+  unsigned kinds = allowed_kinds(field);
+  if (field.required()) kinds &= ~static_cast<unsigned>(bit(ValueKind::kAbsent));
+  if ((field.types & kAvroString) == 0) kinds &= ~static_cast<unsigned>(bit(ValueKind::kText));  // a symbol?
+  if ((field.types & (kAvroFloat | kAvroDouble)) == 0)
+    kinds &= ~static_cast<unsigned>(bit(ValueKind::kNumber));  // whole?
+  return static_cast<std::uint16_t>(kinds);
+}
+
 // Gathers fields and mistakes while the spec is walked once.
 class PlanCompiler {
  public:
@@ -53,6 +62,7 @@ class PlanCompiler {
       planned.type = field;
       planned.symbols = NameTable(field.symbols);
       planned.allowed = allowed_kinds(field);
+      planned.accepted = accepted_kinds(field);
       planned.must_be_column = field.required();
       plan_.fields.push_back(std::move(planned));
       contract_names_.push_back(field.name);

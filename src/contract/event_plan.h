@@ -24,9 +24,10 @@ inline constexpr std::uint32_t kNoField = UINT32_MAX;
 struct PlannedField {
   std::string name;
   bool in_contract = false;
-  AvroField type;             // in_contract
-  NameTable symbols;          // of an enum
-  std::uint16_t allowed = 0;  // ValueKind bits that the contract allows; all without one
+  AvroField type;              // in_contract
+  NameTable symbols;           // of an enum
+  std::uint16_t allowed = 0;   // ValueKind bits that the contract allows; all without one
+  std::uint16_t accepted = 0;  // of these, the ones that need no look at the value
   bool is_private = false;
   bool has_text = false;        // part of a key, the id, the metric name: its text is copied into the batch
   bool must_be_column = false;  // a CSV file without this column is refused

@@ -5,6 +5,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -16,6 +17,9 @@ namespace ondemand = simdjson::ondemand;
 using simdjson::error_code;
 using simdjson::SUCCESS;
 
+constexpr std::size_t kPositionsMax = 64;
+
+static_assert(RawBatch::kPadding > NameTable::kNameBytesMax);
 static_assert(RawBatch::kPadding >= simdjson::SIMDJSON_PADDING && RawBatch::kPadding >= 8);
 
 // The next quote or backslash. There is one within the record (simdjson has matched the quotes), and reading 8 bytes at
@@ -44,9 +48,12 @@ std::string_view trimmed(std::string_view token) {
 
 struct JsonReader::Impl {
   ondemand::parser parser;
+  // Which name stood at each position of the last record: writers keep their order, so that one comparison mostly
+  // suffices.
+  std::array<std::int32_t, kPositionsMax> expected;
 
   // A value somebody wants (`to`) or just one that must be valid JSON (nullptr).
-  error_code read_value(ondemand::value value, FieldValue* to, int depth) {
+  error_code read_value(ondemand::value& value, FieldValue* to, int depth) {
     std::string_view token = value.raw_json_token();
     switch (token.front()) {
       case '"':
@@ -64,9 +71,13 @@ struct JsonReader::Impl {
         break;
     }
     token = trimmed(token);
-    const auto number = scan_json_number(token);
-    if (!number) return simdjson::NUMBER_ERROR;
-    if (to != nullptr) *to = {ValueKind::kNumber, token, *number};
+    NumberText number;
+    if (!scan_json_number(token, number)) return simdjson::NUMBER_ERROR;
+    if (to != nullptr) {
+      to->kind = ValueKind::kNumber;
+      to->text = token;
+      to->number = number;
+    }
     return SUCCESS;
   }
 
@@ -77,7 +88,7 @@ struct JsonReader::Impl {
     return SUCCESS;
   }
 
-  static error_code read_text(ondemand::value value, std::string_view token, FieldValue* to) {
+  static error_code read_text(ondemand::value& value, std::string_view token, FieldValue* to) {
     const char* const from = token.data() + 1;
     const char* const end = find_quote_or_escape(from);
     std::string_view text(from, static_cast<std::size_t>(end - from));
@@ -93,7 +104,7 @@ struct JsonReader::Impl {
     return SUCCESS;
   }
 
-  error_code read_nested(ondemand::value value, char opening, FieldValue* to, int depth) {
+  error_code read_nested(ondemand::value& value, char opening, FieldValue* to, int depth) {
     if (depth >= kDepthMax) return simdjson::DEPTH_ERROR;
     if (opening == '{') {
       ondemand::object object;
@@ -119,7 +130,7 @@ struct JsonReader::Impl {
   }
 };
 
-JsonReader::JsonReader() : impl_(std::make_unique<Impl>()) {}
+JsonReader::JsonReader() : impl_(std::make_unique<Impl>()) { impl_->expected.fill(-1); }
 JsonReader::JsonReader(JsonReader&&) noexcept = default;
 JsonReader::~JsonReader() = default;
 
@@ -127,6 +138,7 @@ Reject JsonReader::read(std::string_view record, const NameTable& names, std::sp
                         std::string& message) {
   for (FieldValue& value : values) value.kind = ValueKind::kAbsent;
   ondemand::parser& parser = impl_->parser;
+  std::size_t position = 0;
   const auto walk = [&]() -> error_code {
     // Capacity doubles, so that records which get a little longer each time do not allocate each time.
     if (record.size() > parser.capacity()) {
@@ -141,15 +153,22 @@ Reject JsonReader::read(std::string_view record, const NameTable& names, std::sp
     }
     if (const error_code fault = document.get_object().get(object)) return fault;
     for (auto maybe_field : object) {
-      ondemand::field field;
-      if (const error_code fault = std::move(maybe_field).get(field)) return fault;
+      if (maybe_field.error() != SUCCESS) return maybe_field.error();
+      // By reference: copying simdjson's small structs right after they were written costs a store-forwarding stall
+      // each.
+      ondemand::field&& field = std::move(maybe_field).value_unsafe();
       const char* const from = field.key().raw();
-      const char* const end = find_quote_or_escape(from);
-      std::string_view key(from, static_cast<std::size_t>(end - from));
-      if (*end != '"') {
-        if (const error_code fault = field.unescaped_key().get(key)) return fault;
+      int index = position < kPositionsMax ? impl_->expected[position] : -1;
+      if (!names.is_quoted_name(index, from)) {
+        const char* const end = find_quote_or_escape(from);
+        std::string_view key(from, static_cast<std::size_t>(end - from));
+        if (*end != '"') {
+          if (const error_code fault = field.unescaped_key().get(key)) return fault;
+        }
+        index = names.find(key);
+        if (position < kPositionsMax) impl_->expected[position] = index;
       }
-      const int index = names.find(key);
+      ++position;
       FieldValue* const to = index < 0 ? nullptr : &values[static_cast<std::size_t>(index)];
       if (const error_code fault = impl_->read_value(field.value(), to, 1)) return fault;
     }

@@ -13,12 +13,14 @@
 
 #include "contract/fields/money.h"
 #include "contract/fields/siphash.h"
+#include "core/check.h"
 
 namespace alcedo::contract {
 namespace {
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::size_t kShownBytesMax = 80;
+constexpr std::int32_t kLargeExponent = 200;  // 19 digits and this exponent still fit a double
 
 // A value as a message may show it: cut at a whole character, and without bytes that would act on a terminal.
 std::string shown(std::string_view text) {
@@ -161,7 +163,12 @@ bool RecordDecoder::read_csv(std::string_view bytes) {
 
 bool RecordDecoder::check_contract() {
   for (std::size_t i = 0; i < plan_.contract_fields; ++i) {
-    if (!check_field(plan_.fields[i], scratch_.values[i])) return false;
+    const PlannedField& field = plan_.fields[i];
+    FieldValue& value = scratch_.values[i];
+    if ((field.accepted & bit(value.kind)) != 0 &&
+        (value.kind != ValueKind::kNumber || value.number.exponent < kLargeExponent))
+      continue;
+    if (!check_field(field, value)) return false;
   }
   return true;
 }
@@ -172,9 +179,8 @@ bool RecordDecoder::check_field(const PlannedField& field, FieldValue& value) {
   if (value.kind == ValueKind::kCell) {
     // A cell is text until the contract says otherwise.
     if ((type.types & kAvroNumeric) != 0) {
-      if (const auto number = scan_csv_number(value.text)) {
+      if (scan_csv_number(value.text, value.number)) {
         value.kind = ValueKind::kNumber;
-        value.number = *number;
       } else if (type.numeric() && is_not_finite_text(value.text)) {
         return wrong(Reject::kNotFinite);
       }
@@ -201,7 +207,7 @@ bool RecordDecoder::check_field(const PlannedField& field, FieldValue& value) {
           ((type.types & kAvroLong) == 0 && (whole.value < kIntMin || whole.value > kIntMax))) {
         return wrong(Reject::kOutOfRange);
       }
-    } else if (value.number.exponent > 200 && !std::isfinite(to_double(value.number, value.text))) {
+    } else if (value.number.exponent >= kLargeExponent && !std::isfinite(to_double(value.number, value.text))) {
       return wrong(Reject::kNotFinite);
     }
   }
@@ -348,10 +354,7 @@ bool RecordDecoder::read_number(const FieldValue& value, const PlannedField* fie
     case ValueKind::kNumber:
       break;
     case ValueKind::kCell:
-      if (const auto cell = scan_csv_number(value.text)) {
-        scanned = *cell;
-        break;
-      }
+      if (scan_csv_number(value.text, scanned)) break;
       return refuse_field(is_not_finite_text(value.text) ? Reject::kNotFinite : Reject::kWrongType, name, field, value,
                           "a number");
     default:
@@ -372,7 +375,8 @@ bool RecordDecoder::read_amount(const PlannedField& field, double& number) {
     return refuse_field(Reject::kBadMoney, currency_field.name, &currency_field, currency,
                         "an ISO 4217 code such as EUR");
   }
-  const NumberText amount = value.kind == ValueKind::kNumber ? value.number : *scan_csv_number(value.text);
+  NumberText amount = value.number;
+  if (value.kind == ValueKind::kCell) CHECK(scan_csv_number(value.text, amount));  // read_number() has read it
   const Reject reject = read_money(amount, currency.text, number);
   if (reject == Reject::kNone) return true;
   return refuse_field(reject, field.name, &field, value,
@@ -408,7 +412,7 @@ bool RecordDecoder::decode_record(const RawRecord& record, std::size_t row) {
   }
   write_header(record, row, 0, false);
   const auto keys = out_.keys(row);
-  for (std::size_t k = 0; k < plan_.keys.size(); ++k) keys[k] = compose_key(plan_.keys[k], source_, arena_);
+  for (std::size_t k = 0; k < plan_.keys.size(); ++k) compose_key(plan_.keys[k], source_, arena_, keys[k]);
   decoded_.events = 1;
   return true;
 }
@@ -432,7 +436,7 @@ bool RecordDecoder::decode_long(const RawRecord& record, std::size_t row) {
   write_header(record, row, 0, plan_.is_counter(source_.metric.text));
   std::ranges::fill(out_.numbers(row), number);
   const auto keys = out_.keys(row);
-  for (std::size_t k = 0; k < plan_.keys.size(); ++k) keys[k] = compose_key(plan_.keys[k], source_, arena_);
+  for (std::size_t k = 0; k < plan_.keys.size(); ++k) compose_key(plan_.keys[k], source_, arena_, keys[k]);
   decoded_.events = 1;
   return true;
 }
@@ -461,7 +465,11 @@ bool RecordDecoder::decode_wide(const RawRecord& record, std::size_t first_row) 
     for (std::size_t k = 0; k < plan_.keys.size(); ++k) {
       const bool own = plan_.keys[k].uses_metric();
       if (own && !source_.metric.present) source_.metric = {copy_text(arena_, metric.name), true};
-      keys[k] = own || events == 0 ? compose_key(plan_.keys[k], source_, arena_) : out_.key(first_row, k);
+      if (own || events == 0) {
+        compose_key(plan_.keys[k], source_, arena_, keys[k]);
+      } else {
+        keys[k] = out_.key(first_row, k);
+      }
     }
     ++events;
   }

@@ -43,7 +43,11 @@ char* write_part(char* to, std::string_view text, bool escaped) {
   return to;
 }
 
-Key key_of(std::string_view text) { return {hash64(text), text, key_group(text)}; }
+void set_key(Key& key, std::string_view text) {
+  key.hash = hash64(text);
+  key.text = text;
+  key.group = key_group(text);
+}
 
 }  // namespace
 
@@ -57,26 +61,34 @@ std::string escape_key_part(std::string_view part) {
   return text;
 }
 
-Key compose_key(const ComposedKey& key, const KeySource& source, TextArena& arena) {
-  if (key.parts.size() == 1) {
-    const PartText part = part_text(key.parts[0], source);
-    return part.present ? key_of(part.text) : Key{};
+void compose_key(const ComposedKey& composed, const KeySource& source, TextArena& arena, Key& key) {
+  if (composed.parts.size() == 1) {
+    const PartText part = part_text(composed.parts[0], source);
+    if (part.present) {
+      set_key(key, part.text);
+    } else {
+      key = {};
+    }
+    return;
   }
-  std::size_t bytes = key.parts.size() - 1;
+  std::size_t bytes = composed.parts.size() - 1;
   std::size_t escaped = 0;
-  for (const ComposedKey::Part& from : key.parts) {
+  for (const ComposedKey::Part& from : composed.parts) {
     const PartText part = part_text(from, source);
-    if (!part.present) return {};
+    if (!part.present) {
+      key = {};
+      return;
+    }
     bytes += part.text.size();
     if (from.from != ComposedKey::From::kConstant) escaped += escapes(part.text);
   }
   char* const begin = arena.reserve(bytes + escaped);
   char* at = begin;
-  for (const ComposedKey::Part& from : key.parts) {
-    if (&from != key.parts.data()) *at++ = kJoin;
+  for (const ComposedKey::Part& from : composed.parts) {
+    if (&from != composed.parts.data()) *at++ = kJoin;
     at = write_part(at, part_text(from, source).text, escaped > 0 && from.from != ComposedKey::From::kConstant);
   }
-  return key_of({begin, bytes + escaped});
+  set_key(key, {begin, bytes + escaped});
 }
 
 }  // namespace alcedo::contract

@@ -36,10 +36,10 @@ struct KeySource {
   PartText metric;
 };
 
-/// Texts in `source` must live as long as the batch (a key of one part is that text itself; composed ones are copied
-/// into `arena`). In composite keys '|' and '\' inside a part are written "\|" and "\\", so that different parts never
-/// make the same key. Key{hash 0} if a part is missing.
-Key compose_key(const ComposedKey& key, const KeySource& source, TextArena& arena);
+/// Sets `key` (written in place: it is a row's own). Texts in `source` must live as long as the batch (a key of one
+/// part is that text itself; composed ones are copied into `arena`). In composite keys '|' and '\' inside a part are
+/// written "\|" and "\\", so that different parts never make the same key. Key{hash 0} if a part is missing.
+void compose_key(const ComposedKey& composed, const KeySource& source, TextArena& arena, Key& key);
 
 /// `part` as it stands inside a composite key.
 std::string escape_key_part(std::string_view part);

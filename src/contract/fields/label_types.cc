@@ -15,8 +15,8 @@ bool says_normal(std::string_view value) {
       return true;
     }
   }
-  const auto number = scan_csv_number(value);
-  return number && number->digits == 0;
+  NumberText number;
+  return scan_csv_number(value, number) && number.digits == 0;
 }
 
 Label LabelTypes::label_of(std::string_view type) {

@@ -9,7 +9,8 @@
 namespace alcedo::contract {
 namespace {
 
-constexpr int kDigitsMax = 19;                  // 10^19 - 1 fits in 64 bits
+constexpr int kDigitsMax = 19;                                    // 10^19 - 1 fits in 64 bits
+constexpr std::uint64_t kDigitsFull = 1'000'000'000'000'000'000;  // 19 digits: one more might not fit
 constexpr std::int32_t kExponentMax = 100'000;  // beyond any double by far; keeps sums of exponents from overflowing
 constexpr std::array<double, 23> kTens{1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                        1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -30,71 +31,69 @@ std::string_view trim(std::string_view text) {
   return text;
 }
 
-class Scanner {
- public:
-  explicit Scanner(std::string_view text) : at_(text.data()), end_(text.data() + text.size()) {}
+// Digits of one number, kept in registers while they are read.
+struct Digits {
+  std::uint64_t value = 0;
+  std::int32_t exponent = 0;
+  bool truncated = false;
 
-  std::optional<NumberText> scan(bool json) {
-    if (at_ < end_ && (*at_ == '-' || (!json && *at_ == '+'))) number_.negative = *at_++ == '-';
-    const char* const first = at_;
-    read_digits(false);
-    const auto whole_digits = at_ - first;
-    if (json && (whole_digits == 0 || (*first == '0' && whole_digits > 1))) return std::nullopt;
-    number_.whole_form = true;
-    std::ptrdiff_t fraction_digits = 0;
-    if (at_ < end_ && *at_ == '.') {
-      number_.whole_form = false;
-      const char* const point = ++at_;
-      read_digits(true);
-      fraction_digits = at_ - point;
-      if (json && fraction_digits == 0) return std::nullopt;
-    }
-    if (whole_digits + fraction_digits == 0) return std::nullopt;
-    if (at_ < end_ && (*at_ == 'e' || *at_ == 'E') && !read_exponent()) return std::nullopt;
-    if (at_ != end_) return std::nullopt;
-    return number_;
-  }
-
- private:
-  void read_digits(bool fraction) {
-    for (; at_ < end_ && is_digit(*at_); ++at_) {
-      const auto digit = static_cast<unsigned>(*at_ - '0');
-      if (count_ < kDigitsMax) {
-        number_.digits = number_.digits * 10 + digit;
-        count_ += number_.digits != 0;
-        if (fraction && number_.exponent > -kExponentMax) --number_.exponent;
+  const char* read(const char* at, const char* end, bool fraction) {
+    for (; at < end && is_digit(*at); ++at) {
+      const auto digit = static_cast<unsigned>(*at - '0');
+      if (value < kDigitsFull) {
+        value = value * 10 + digit;
+        if (fraction && exponent > -kExponentMax) --exponent;
         continue;
       }
-      if (digit != 0) number_.truncated = true;
-      if (!fraction && number_.exponent < kExponentMax) ++number_.exponent;
+      truncated = truncated || digit != 0;
+      if (!fraction && exponent < kExponentMax) ++exponent;
     }
+    return at;
   }
-
-  bool read_exponent() {
-    number_.whole_form = false;
-    ++at_;
-    bool negative = false;
-    if (at_ < end_ && (*at_ == '-' || *at_ == '+')) negative = *at_++ == '-';
-    if (at_ == end_ || !is_digit(*at_)) return false;
-    std::int32_t exponent = 0;
-    for (; at_ < end_ && is_digit(*at_); ++at_) {
-      if (exponent < kExponentMax) exponent = exponent * 10 + (*at_ - '0');
-    }
-    number_.exponent += negative ? -exponent : exponent;
-    return true;
-  }
-
-  const char* at_;
-  const char* end_;
-  int count_ = 0;
-  NumberText number_;
 };
+
+bool scan(std::string_view text, bool json, NumberText& number) {
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  number.negative = at < end && *at == '-';
+  if (number.negative || (!json && at < end && *at == '+')) ++at;
+  Digits digits;
+  const char* const first = at;
+  at = digits.read(at, end, false);
+  auto count = at - first;
+  if (json && (count == 0 || (*first == '0' && count > 1))) return false;
+  number.whole_form = true;
+  if (at < end && *at == '.') {
+    number.whole_form = false;
+    const char* const point = ++at;
+    at = digits.read(at, end, true);
+    if (json && at == point) return false;
+    count += at - point;
+  }
+  if (count == 0) return false;
+  if (at < end && (*at == 'e' || *at == 'E')) {
+    number.whole_form = false;
+    ++at;
+    const bool negative = at < end && *at == '-';
+    if (at < end && (*at == '-' || *at == '+')) ++at;
+    if (at == end || !is_digit(*at)) return false;
+    std::int32_t exponent = 0;
+    for (; at < end && is_digit(*at); ++at) {
+      if (exponent < kExponentMax) exponent = exponent * 10 + (*at - '0');
+    }
+    digits.exponent += negative ? -exponent : exponent;
+  }
+  number.digits = digits.value;
+  number.exponent = digits.exponent;
+  number.truncated = digits.truncated;
+  return at == end;
+}
 
 }  // namespace
 
-std::optional<NumberText> scan_json_number(std::string_view text) { return Scanner(text).scan(true); }
+bool scan_json_number(std::string_view text, NumberText& number) { return scan(text, true, number); }
 
-std::optional<NumberText> scan_csv_number(std::string_view text) { return Scanner(trim(text)).scan(false); }
+bool scan_csv_number(std::string_view text, NumberText& number) { return scan(trim(text), false, number); }
 
 bool is_not_finite_text(std::string_view text) {
   text = trim(text);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string_view>
 
 namespace alcedo::contract {
@@ -16,11 +15,11 @@ struct NumberText {
   bool whole_form = false;  // written without point and exponent
 };
 
-/// A JSON number and nothing else (RFC 8259).
-std::optional<NumberText> scan_json_number(std::string_view text);
+/// A JSON number and nothing else (RFC 8259). False: `text` is none, and `number` is unspecified.
+bool scan_json_number(std::string_view text, NumberText& number);
 
 /// A number as CSV writers leave it: also "+5", "007", ".5", "5." and spaces around.
-std::optional<NumberText> scan_csv_number(std::string_view text);
+bool scan_csv_number(std::string_view text, NumberText& number);
 
 /// "nan", "inf", "-Infinity" and their like: what programs write for a number that is none.
 bool is_not_finite_text(std::string_view text);

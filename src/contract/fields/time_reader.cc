@@ -161,8 +161,8 @@ std::optional<std::int64_t> TimeReader::read(const FieldValue& value) const {
     while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
     if (const auto time_ms = parse_iso_time_ms(text)) return checked(*time_ms);
   }
-  const auto number = scan_csv_number(value.text);
-  return number ? read_number(*number) : std::nullopt;
+  NumberText number;
+  return scan_csv_number(value.text, number) ? read_number(number) : std::nullopt;
 }
 
 std::optional<std::int64_t> TimeReader::read_number(const NumberText& number) const {
