@@ -26,21 +26,21 @@ struct Habits {
   double amount_sigma_max = 0.60;
   double merchant_level_spread_log = 0.25;
 
-  double favourite = 0.62;           // a payment goes to one of the card's favourites (see kFavouriteWeights)
-  double explore_online = 0.12;      // else by popularity: online,
-  double explore_atm = 0.04;         // cash in the home city,
-  double explore_neighbour = 0.03;   // a shop of one of the three nearest cities,
-  double explore_anywhere = 0.0006;  // a shop anywhere (a second card holder, a terminal that reports its head office);
-                                     // what is left: a shop of the home city
-  double online_elsewhere = 0.003;  // an online payment whose address resolves to some other city (VPN, mobile gateway)
-  double guest_device = 0.002;      // an online payment from a device never seen before or after
+  double favourite = 0.62;          // a payment goes to one of the card's favourites (see kFavouriteWeights)
+  double explore_online = 0.12;     // else by popularity: online,
+  double explore_atm = 0.04;        // cash in the home city,
+  double explore_neighbour = 0.03;  // a shop of one of the three nearest cities,
+  double explore_anywhere = 0.001;  // a shop anywhere (a second card holder, a terminal that reports its head office);
+                                    // what is left: a shop of the home city
+  double online_elsewhere = 0.004;  // an online payment whose address resolves to some other city (VPN, mobile gateway)
+  double guest_device = 0.02;       // an online payment from a device never seen before or after
   double wallet_share[4] = {0.0, 0.2, 0.5, 0.8};  // in shops with the phone instead of the chip, by card
   double phone_share[4] = {0.2, 0.4, 0.6, 0.9};   // online with the phone instead of the computer, by card
   double shared_computer = 0.3;                   // of card pairs (2k, 2k + 1): one household, one computer
 
-  double follow_up = 0.08;        // a payment is followed by another on the same round of errands,
+  double follow_up = 0.12;        // a payment is followed by another on the same round of errands,
   double follow_up_delay_s = 60;  // this much later at least
-  double follow_up_mean_s = 300;  // plus an exponential of this mean
+  double follow_up_mean_s = 240;  // plus an exponential of this mean
 };
 
 /// Rare but honest behaviour. All labelled normal.
@@ -54,7 +54,7 @@ struct HardNegatives {
   double holiday_amount_log = 0.3;     // added to log amounts
   double holiday_online = 0.15;        // share of payments online from there,
   double holiday_atm = 0.10;           // and in cash; the rest in shops
-  double holiday_guest_device = 0.02;  // online from a hotel's machine
+  double holiday_guest_device = 0.05;  // online from a hotel's machine
 
   // Pay day: on its day of the month a card makes extra, larger payments.
   double pay_day_extra = 1.0;  // mean number of extra payments that day
@@ -83,26 +83,26 @@ struct HardNegatives {
 /// payments an attack goes on with the same probability after each, so that its mean number is `*_mean`.
 struct Attacks {
   // Card testing: one new device tries stolen cards with small amounts at one web shop.
-  double testing_per_card_day = 2.0e-4;
+  double testing_per_card_day = 2.2e-4;
   double testing_payments_min = 10;
-  double testing_payments_mean = 25;
+  double testing_payments_mean = 22;
   double testing_gap_s = 8;
-  double testing_amount_log = 0.4;  // e^0.4 = 1.50 EUR
-  double testing_amount_spread_log = 0.5;
+  double testing_amount_log = 1.2;  // e^0.4 = 1.50 EUR
+  double testing_amount_spread_log = 0.6;
 
   // Account takeover: a stranger's device, larger amounts at shops for things that sell on.
-  double takeover_per_card_day = 3.0e-4;
-  double takeover_payments_min = 4;
-  double takeover_payments_mean = 9;
+  double takeover_per_card_day = 4e-4;
+  double takeover_payments_min = 3;
+  double takeover_payments_mean = 7;
   double takeover_gap_s = 900;
-  double takeover_near_home = 0.3;  // through a proxy near the card's home; else from another city
-  double takeover_amount_log = 0.9;
-  double takeover_amount_spread_log = 0.5;
+  double takeover_near_home = 0.5;  // through a proxy near the card's home; else from another city
+  double takeover_amount_log = 0.8;
+  double takeover_amount_spread_log = 0.6;
 
   // Impossible travel: a copied card in shops far away, minutes after its owner paid at home.
-  double travel_per_home_payment = 4.0e-4;
+  double travel_per_home_payment = 3.5e-4;
   double travel_delay_s_min = 900;  // uniform after the owner's payment
-  double travel_delay_s_max = 5400;
+  double travel_delay_s_max = 10800;
   double travel_km_min = 900;
   double travel_payments_min = 2;
   double travel_payments_mean = 4;
@@ -110,25 +110,25 @@ struct Attacks {
   double travel_amount_log = 0.5;
 
   // Velocity burst: a card emptied in minutes from its owner's own device.
-  double burst_per_card_day = 1.2e-4;
-  double burst_payments_min = 15;
-  double burst_payments_mean = 35;
-  double burst_gap_s = 15;
+  double burst_per_card_day = 2e-4;
+  double burst_payments_min = 8;
+  double burst_payments_mean = 18;
+  double burst_gap_s = 20;
   double burst_amount_log = 0.3;
 
   // Compromised merchant: a shop's checkout charges many cards one odd price.
-  double merchant_per_card_day = 6.0e-5;
-  double merchant_payments_min = 30;
-  double merchant_payments_mean = 60;
+  double merchant_per_card_day = 1.1e-4;
+  double merchant_payments_min = 20;
+  double merchant_payments_mean = 35;
   double merchant_gap_s = 120;
-  double merchant_price_log = 4.4;         // e^4.4 = 81 EUR
+  double merchant_price_log = 3.7;         // e^4.4 = 81 EUR
   double merchant_price_spread_log = 0.5;  // over attacks
   double merchant_spread_log = 0.03;       // within one
 
   // Slow drip: one small amount again and again at an unknown web shop, for days.
-  double drip_per_card_day = 8.0e-5;
-  double drip_payments_min = 15;
-  double drip_payments_mean = 25;
+  double drip_per_card_day = 1.4e-4;
+  double drip_payments_min = 6;
+  double drip_payments_mean = 14;
   double drip_period_h_min = 4;  // uniform over attacks
   double drip_period_h_max = 9;
   double drip_jitter = 0.05;            // each gap is the period times 1 +- this, uniform

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <charconv>
 #include <chrono>
 #include <condition_variable>
@@ -23,6 +24,7 @@ namespace {
 struct Options {
   simulate::Parameters parameters;
   double rate_per_s = 0;  // 0: unpaced
+  std::uint64_t skip = 0;
   std::uint64_t events_max = std::numeric_limits<std::uint64_t>::max();
 };
 
@@ -44,7 +46,12 @@ class SimulatedPayments final : public Source {
 
   Result<ReadState> read(std::int32_t, RawBatch& out, std::size_t records_max,
                          std::chrono::milliseconds wait) override {
-    if (begin_ns_ == 0) begin_ns_ = steady_ns();
+    if (begin_ns_ == 0) {
+      simulate::Payment skipped;
+      for (std::uint64_t i = 0; i < options_.skip && !stopping_.load(std::memory_order_relaxed); ++i)
+        payments_.next(skipped);
+      begin_ns_ = steady_ns();
+    }
     std::uint64_t due = options_.events_max - read_;
     if (due == 0) return ReadState::kEnd;
     if (options_.rate_per_s > 0) {
@@ -60,7 +67,7 @@ class SimulatedPayments final : public Source {
       payments_.next(payment);
       const char* end = simulate::render_json(payment, line.data());
       RawRecord record;
-      record.offset = static_cast<std::int64_t>(read_);
+      record.offset = static_cast<std::int64_t>(options_.skip + read_);
       record.arrival_ms = payment.time_ms;
       record.due_ns = options_.rate_per_s > 0 ? due_ns(read_) : 0;
       record.label = payment.label();
@@ -72,6 +79,7 @@ class SimulatedPayments final : public Source {
   }
 
   void stop() override {
+    stopping_.store(true, std::memory_order_relaxed);
     const std::scoped_lock lock(mutex_);
     stopped_ = true;
     wake_.notify_all();
@@ -111,9 +119,10 @@ class SimulatedPayments final : public Source {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopped_ = false;
+  std::atomic<bool> stopping_{false};  // the same, for loops that hold no lock
 };
 
-const std::vector<std::string> kOptionNames = {"rate", "seconds", "events", "seed", "cards", "start"};
+const std::vector<std::string> kOptionNames = {"rate", "seconds", "events", "skip", "seed", "cards", "start"};
 const std::vector<std::string> kStreams = {"payments"};
 
 Result<double> read_number(const SourceUri& uri, const std::string& name, const std::string& text, double min,
@@ -156,6 +165,10 @@ Result<std::unique_ptr<Source>> open_simulation(const SourceUri& uri) {
       const auto value = read_count(uri, name, text, 0, std::numeric_limits<std::int64_t>::max());
       if (!value) return std::unexpected(value.error());
       options.events_max = std::min(options.events_max, *value);
+    } else if (name == "skip") {
+      const auto value = read_count(uri, name, text, 0, std::numeric_limits<std::int64_t>::max());
+      if (!value) return std::unexpected(value.error());
+      options.skip = *value;
     } else if (name == "seed") {
       const auto value = read_count(uri, name, text, 0, std::numeric_limits<std::uint64_t>::max());
       if (!value) return std::unexpected(value.error());
@@ -177,7 +190,7 @@ Result<std::unique_ptr<Source>> open_simulation(const SourceUri& uri) {
       const std::string nearest = nearest_name(name, kOptionNames);
       return error(
           ErrorCode::kInvalidArgument,
-          fmt::format("{}: unknown option \"{}\"; {}known options are rate, seconds, events, seed, cards, start",
+          fmt::format("{}: unknown option \"{}\"; {}known options are rate, seconds, events, skip, seed, cards, start",
                       uri.text, name, nearest.empty() ? "" : fmt::format("did you mean \"{}\"? ", nearest)));
     }
   }

@@ -16,6 +16,9 @@ namespace alcedo::ingest {
 ///            what is overdue at once, it never slows the load. Without it: as fast as they are read, due_ns 0.
 ///   seconds  ends the stream after seconds * rate payments; needs rate.
 ///   events   ends the stream after this many payments. Without seconds and events it never ends.
+///   skip     the first so many payments are drawn but not given: a later stretch of the same stream. They count in
+///   offsets, not in
+///            rate, seconds and events.
 ///   seed     of everything that is drawn; 1.
 ///   cards    1000 to 10000000; 100000. The population is drawn here (0.5 us and 120 bytes a card).
 ///   start    event time of the beginning, ISO 8601; 2025-01-06T00:00:00Z.
