@@ -1,6 +1,7 @@
 // The stage against a recompute from all events, and against itself under every division of its work.
 #include "features/stage.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -8,6 +9,7 @@
 #include <iostream>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "features/oracle.h"
@@ -16,6 +18,9 @@
 namespace alcedo::features {
 namespace {
 
+using ::testing::DoubleNear;
+using ::testing::ElementsAre;
+using ::testing::IsNan;
 using testing::make_stream;
 using testing::RunOptions;
 using testing::same_bits;
@@ -204,6 +209,61 @@ TEST(StageTest, AFewEntitiesTakeFewBytes) {
   stage.process(batch, batch.order, global, snapshots, out);
   EXPECT_GT(stage.entities(), 30U);
   EXPECT_LT(stage.state_bytes(), 250'000U);
+}
+
+// The examples of docs/features.md.
+TEST(StageTest, RollingExampleOfTheDocs) {
+  const FeaturePlan plan = compiled({testing::test_layout(true), {testing::rolling("spend", 0, 0, {kMinuteMs})}, {}});
+  constexpr std::int64_t kNoon = 1'700'049'600'000;
+  const std::vector<std::pair<std::int64_t, double>> given{
+      {500, 10}, {30'000, 30}, {59'900, 5}, {60'200, 7}, {45'000, 1}};
+  std::vector<TestEvent> events;
+  for (const auto& [after_ms, amount] : given) events.push_back({kNoon + after_ms, {amount, 0}, {"card", ""}, 0});
+  const auto result = testing::run(plan, events, {});
+  const auto row = [&](std::size_t i) { return std::vector<double>(result.rows[i].begin(), result.rows[i].end()); };
+  EXPECT_THAT(row(0), ElementsAre(0, 0, IsNan(), IsNan(), IsNan(), IsNan()));
+  EXPECT_THAT(row(1), ElementsAre(1, 10, 10, 0, 10, 10));
+  EXPECT_THAT(row(2), ElementsAre(2, 40, 20, 10, 10, 30));
+  EXPECT_THAT(row(3), ElementsAre(2, 35, 17.5, 12.5, 5, 30));
+  EXPECT_THAT(row(4), ElementsAre(3, 42, 14, DoubleNear(11.3431, 1e-4), 5, 30));
+}
+
+TEST(StageTest, VelocityExampleOfTheDocs) {
+  const FeaturePlan plan =
+      compiled({testing::test_layout(true), {testing::velocity("pace", -1, 0, {kMinuteMs, kHourMs})}, {}});
+  std::vector<TestEvent> events;
+  for (int i = 0; i < 5; ++i) events.push_back({1'700'049'600'000 + i * 5 * kMinuteMs, {0, 0}, {"card", ""}, 0});
+  for (int i = 0; i < 5; ++i)
+    events.push_back({1'700'049'600'000 + 30 * kMinuteMs + i * 2500, {0, 0}, {"card", ""}, 0});
+  const auto result = testing::run(plan, events, {});
+  const auto at = [&](const char* name) { return result.rows[9][static_cast<std::size_t>(plan.find_column(name))]; };
+  EXPECT_EQ(at("pace.events_1m"), 4);
+  EXPECT_EQ(at("pace.events_1h"), 9);
+  EXPECT_FLOAT_EQ(at("pace.ratio_1m_1h"), 24);
+  EXPECT_FLOAT_EQ(at("pace.gap_s"), 2.5);
+}
+
+TEST(StageTest, BaselineExampleOfTheDocs) {
+  FeatureSpec level = testing::baseline("level", 1, 0, 1'000'000 * kDayMs, 4);
+  const FeaturePlan plan = compiled({testing::test_layout(true), {level}, {{0, "", DeviationMethod::kQuartiles}}});
+  std::vector<TestEvent> events;
+  for (const double x : {8.0, 12.0, 8.0, 12.0, 20.0, 20.0}) {
+    events.push_back({1'700'049'600'000 + static_cast<std::int64_t>(events.size()), {0, x}, {"card", ""}, 0});
+  }
+  for (const double x : {1.0, 2.0, 3.0, 4.0, 5.0, 9.0}) {
+    events.push_back({1'700'049'700'000 + static_cast<std::int64_t>(events.size()), {0, x}, {"other", ""}, 0});
+  }
+  const auto result = testing::run(plan, events, {});
+  const auto at = [&](std::size_t i, const char* name) {
+    return result.rows[i][static_cast<std::size_t>(plan.find_column(name))];
+  };
+  EXPECT_NEAR(at(4, "level.expected"), 10, 1e-6);
+  EXPECT_NEAR(at(4, "level.spread"), 2.236, 1e-3);
+  EXPECT_NEAR(at(4, "level.z"), 4.472, 1e-3);
+  EXPECT_NEAR(at(5, "level.expected"), 10.244, 1e-3);
+  EXPECT_NEAR(at(5, "level.spread"), std::sqrt(25.756 / 4.1 * (1 + 1 / 4.1)), 1e-3);
+  EXPECT_NEAR(at(11, "level.iqr.expected"), 3, 1e-6);
+  EXPECT_NEAR(at(11, "level.iqr.z"), 2.5, 1e-3);
 }
 
 }  // namespace

@@ -94,7 +94,7 @@ inline bool subtract(MomentTotals& t, const MomentTotals& b) {
   t.sum -= b.sum;
   t.squares -= b.squares;
   t.count -= b.count;
-  return b.min <= t.min || b.max >= t.max || b.squares > kOutweighs * t.squares;
+  return b.min <= t.min || b.max >= t.max;
 }
 
 template <typename Totals>
