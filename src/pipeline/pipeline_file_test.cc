@@ -367,6 +367,20 @@ TEST(PipelineFileTest, ColumnsAreThoseOfThePlan) {
     yaml.insert(yaml.find("  gone: "), "  one_more: {zscore: " + column.name + "}\n");
     EXPECT_EQ(lines_of(column.name, parse_pipeline(yaml, "p.yaml").mistakes), "");
   }
+  // And the other way round: each name that a message offers is a column.
+  for (const std::string feature : {"spend", "pace", "crowd"}) {
+    std::string yaml(kPayments);
+    yaml.insert(yaml.find("  gone: "), "  one_more: {zscore: " + feature + ".nothing_like_it}\n");
+    const auto mistakes = parse_pipeline(yaml, "p.yaml").mistakes;
+    ASSERT_THAT(mistakes, SizeIs(1));
+    std::istringstream names(mistakes[0].message.substr(mistakes[0].message.find("Known: ") + 7));
+    std::size_t count = 0;
+    for (std::string name; names >> name; ++count) {
+      if (name.ends_with(',')) name.pop_back();
+      EXPECT_GE(plan->find_column(feature + "." + name), 0) << feature << "." << name;
+    }
+    EXPECT_GE(count, 4U);
+  }
 }
 
 // The blocks of the reference that show a whole pipeline are read by the parser that they describe.

@@ -315,7 +315,10 @@ void Mistakes::add(Place at, std::string message) {
     ++more_;
     return;
   }
-  mistakes_.push_back({at.line, at.column, std::move(message)});
+  const auto after = std::find_if(mistakes_.begin(), mistakes_.end(), [at](const Mistake& other) {
+    return std::pair(other.line, other.column) > std::pair(at.line, at.column);
+  });
+  mistakes_.insert(after, {at.line, at.column, std::move(message)});
 }
 
 void Mistakes::add(const YamlNode& node, std::string_view message) {
@@ -330,9 +333,6 @@ void Mistakes::add_at_key(const YamlNode& node, std::string_view message) {
 
 std::vector<Mistake> Mistakes::in_file_order() const {
   std::vector<Mistake> sorted = mistakes_;
-  std::stable_sort(sorted.begin(), sorted.end(), [](const Mistake& a, const Mistake& b) {
-    return std::pair(a.line, a.column) < std::pair(b.line, b.column);
-  });
   if (more_ > 0) {
     sorted.push_back({sorted.back().line, sorted.back().column, fmt::format("and {} more mistakes", more_)});
   }

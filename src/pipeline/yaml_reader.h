@@ -51,7 +51,7 @@ class Mistakes {
   std::vector<Mistake> in_file_order() const;
 
  private:
-  std::vector<Mistake> mistakes_;
+  std::vector<Mistake> mistakes_;  // in file order
   std::size_t more_ = 0;
 };
 
