@@ -152,10 +152,10 @@ void Decider::tick(std::int64_t time_ms) {
     std::erase_if(above, [&](const auto& entry) { return entry.second.last_ms < time_ms - static_cast<std::int64_t>(kDayMs); });
   }
   if (frozen_ || events_ == 0) return;
-  for (auto& sketch : detectors_) sketch.publish();
+  for (auto& sketch : detectors_) sketch.publish(sketch.count() >= detector_scores_max_);
   bool settled = true;
   for (auto& type : subsets_) {
-    for (auto& subset : type) subset.sketch.publish();
+    for (auto& subset : type) subset.sketch.publish(subset.sketch.count() >= subset_scores_max_);
   }
   for (std::size_t t = 0; t < subsets_.size(); ++t) {
     const auto kind = options_.anomalies[t].fire.kind;

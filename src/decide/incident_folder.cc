@@ -81,7 +81,7 @@ void IncidentFolder::add(const Evidence& evidence, const std::function<Explanati
   state.kind = opened ? IncidentChange::Kind::kOpen : IncidentChange::Kind::kUpdate;
   const std::string about = state.key.empty() ? state.pipeline : fmt::format("{} {}", state.key_name, state.key);
   state.summary = fmt::format("{}: {}{}", state.type, about,
-                              state.reasons.empty() ? std::string() : ": " + state.reasons.front().text);
+                              state.reasons.empty() ? std::string() : fmt::format(": {}", state.reasons.front().text));
   if (state.evidence > 1) state.summary += fmt::format(" ({} events since {})", state.evidence, format_iso_time(state.first_ms));
   while (incident.announce_at <= state.evidence) incident.announce_at *= 2;
   out.push_back(state);

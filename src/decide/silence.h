@@ -34,13 +34,15 @@ class SilenceWatch {
     std::string text;
     std::string group;
     std::int64_t last_ms = 0;
+    std::int64_t deadline_ms = 0;  // its valid entry in the queue; others are stale
     bool silent = false;
   };
+  void expect(Entity& entity, std::uint64_t key, std::int64_t deadline_ms);
   using Deadline = std::pair<std::int64_t, std::uint64_t>;
   std::int64_t absent_ms_;
   std::int64_t forget_ms_;
   std::unordered_map<std::uint64_t, Entity> entities_;
-  std::priority_queue<Deadline, std::vector<Deadline>, std::greater<>> deadlines_;  // exactly one an entity
+  std::priority_queue<Deadline, std::vector<Deadline>, std::greater<>> deadlines_;
 };
 
 }  // namespace alcedo::decide

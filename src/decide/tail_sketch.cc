@@ -27,8 +27,8 @@ void TailSketch::add(float score) {
   ++count_;
 }
 
-void TailSketch::publish() {
-  if (count_ == 0 || (published_ > 0 && count_ - published_ < published_ / 50 + 1)) return;
+void TailSketch::publish(bool last) {
+  if (count_ == published_ || (!last && count_ - published_ < published_ / 50 + 1)) return;
   published_ = count_;
   surprise_at_edge_.resize(kBuckets + 1);
   // Half a score more than was ever seen, so that the surprise of a new extreme stays finite where no tail could be fitted.

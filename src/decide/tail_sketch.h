@@ -16,8 +16,8 @@ class TailSketch {
   TailSketch();
 
   void add(float score);
-  /// What was added so far becomes what surprise() answers from. Does nothing while less than 2 % is new.
-  void publish();
+  /// What was added so far becomes what surprise() answers from. Does nothing while less than 2 % is new, unless it is the last time.
+  void publish(bool last = false);
 
   /// -log10 of the share of published scores at or above `score`; continuous and non-decreasing in it; 0 while nothing is published.
   double surprise(float score) const;

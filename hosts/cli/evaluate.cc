@@ -1,0 +1,199 @@
+// alcedo evaluate: how well a pipeline detects, judged by labels; report.json for programs, report.html for people.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <memory>
+
+#include "commands.h"
+#include "evaluate/report.h"
+#include "offline.h"
+
+namespace alcedo::cli {
+namespace {
+
+struct EvaluateArguments {
+  OfflineArguments offline;
+  std::string labels;
+  std::string report = "report";
+  std::string scoring = "rows";
+  bool complete = false;
+};
+
+std::string_view kind_of(models::DetectorKind kind) {
+  switch (kind) {
+    case models::DetectorKind::kZscore: return "zscore";
+    case models::DetectorKind::kIqr: return "iqr";
+    case models::DetectorKind::kAbsent: return "absent";
+  }
+  return "";
+}
+
+constexpr double kExplainFrom = 2.5;  // surprise: rows below are no example of anything
+
+void print_summary(const evaluate::Report& report, const std::string& directory) {
+  fmt::print("{} rows, {} anomalous, {} normal, {} without a label; {} events/s\n", with_commas(report.rows),
+             with_commas(report.anomalies), with_commas(report.normal), with_commas(report.unlabelled),
+             with_commas(static_cast<std::uint64_t>(std::isnan(report.events_per_second) ? 0 : report.events_per_second)));
+  if (report.anomalies > 0) {
+    fmt::print("{:20} {:>8} {:>8} {:>10} {:>10} {:>10}\n", "detector", "PR-AUC", "ROC-AUC", "TPR@0.1%", "TPR@0.3%", "TPR@1%");
+    for (const auto& detector : report.detectors) {
+      fmt::print("{:20} {:8.3f} {:8.3f}", detector.name, detector.curves.pr_auc, detector.curves.roc_auc);
+      for (const auto& at : detector.curves.at_fpr) fmt::print(" {:10.3f}", at.tpr);
+      fmt::print("\n");
+    }
+    fmt::print("as configured: {:.1f} % of anomalous rows fired, {:.3f} % of normal ones; {:.1f} alerts and {:.1f} incidents a day\n",
+               100 * report.fired_tpr, 100 * report.fired_fpr, report.alerts_per_day, report.incidents_per_day);
+  }
+  if (report.nab) {
+    fmt::print("NAB ({} series, {} windows) {:>10} {:>14} {:>14}\n", report.nab->series, report.nab->windows, "standard",
+               "reward low FP", "reward low FN");
+    for (const auto& result : report.nab->results) {
+      fmt::print("  {:28} {:10.1f} {:14.1f} {:14.1f}\n", result.name, result.scores[0].score, result.scores[1].score,
+                 result.scores[2].score);
+    }
+    for (const auto& published : evaluate::nab_published()) {
+      fmt::print("  {:28} {:10.1f} {:14.1f} {:14.1f}  (published)\n", published.detector, published.scores[0], published.scores[1],
+                 published.scores[2]);
+    }
+  }
+  fmt::print("{}/report.json and {}/report.html written\n", directory, directory);
+}
+
+int evaluate(const EvaluateArguments& arguments) {
+  int exit_code = kDone;
+  auto offline = Offline::open(arguments.offline, exit_code);
+  if (!offline) return exit_code;
+  const auto& pipeline = offline->pipeline();
+
+  std::unique_ptr<evaluate::LabelSet> labels;
+  const std::string label_file = !arguments.labels.empty() ? arguments.labels : pipeline.labels.from;
+  const bool from_field = !pipeline.events.label_field.empty() && arguments.labels.empty();
+  const bool carried = !offline->source().label_types().empty();
+  if (!from_field && !carried) {
+    if (label_file.empty()) {
+      complain("no labels: give --labels FILE, or labels: in the pipeline, or events that carry their own (simulate:)");
+      return kUsage;
+    }
+    evaluate::LabelOptions how{pipeline.labels.join, pipeline.labels.type_field, {}, pipeline.labels.complete || arguments.complete};
+    auto loaded = evaluate::LabelSet::load(label_file.starts_with("file:") ? label_file.substr(5) : label_file, how);
+    if (!loaded) {
+      complain(loaded.error().message);
+      return kUsage;
+    }
+    labels = std::make_unique<evaluate::LabelSet>(std::move(*loaded));
+  }
+
+  evaluate::ReportOptions options;
+  options.title = pipeline.name;
+  options.about = {{"pipeline", pipeline.path},
+                   {"events", arguments.offline.source.source.empty() ? fmt::format("{} files", arguments.offline.source.events.size())
+                                                                      : arguments.offline.source.source},
+                   {"labels", labels ? label_file : carried ? "carried by the events" : "field " + pipeline.events.label_field}};
+  for (const auto& detector : pipeline.detectors) options.detectors.push_back({detector.name, std::string(kind_of(detector.kind))});
+  for (const auto& anomaly : pipeline.anomalies) options.score_types.push_back(anomaly.name);
+  options.label_types = labels ? labels->types() : carried ? offline->source().label_types() : std::vector<std::string>{};
+  if (arguments.scoring == "nab") {
+    if (!labels || labels->form() != evaluate::LabelSet::Form::kWindows) {
+      complain("--scoring nab needs --labels with windows, such as NAB's combined_windows.json");
+      return kUsage;
+    }
+    options.nab = labels.get();
+  }
+  auto builder = evaluate::ReportBuilder::create(std::move(options));
+  if (!builder) {
+    complain(builder.error().message);
+    return kUsage;
+  }
+
+  const std::size_t detectors = pipeline.detectors.size();
+  const std::size_t types = pipeline.anomalies.size();
+  Result<> added;
+  std::vector<float> type_scores(types);
+  std::uint64_t incidents = 0;
+  exit_code = offline->run([&](const pipeline::Runner::BatchView& view) {
+    for (const auto& change : view.output.changes) incidents += change.kind == IncidentChange::Kind::kOpen ? 1 : 0;
+    for (const std::uint32_t row : view.batch.order) {
+      if (!added) return;
+      const auto& event = view.batch.header(row);
+      evaluate::ReportRow out;
+      out.id = event.id;
+      out.file = offline->source().partition(event.partition).file;
+      out.entity = view.batch.key(row, pipeline.score.by).text;
+      out.time_ms = event.time_ms;
+      out.partition = event.partition;
+      out.offset = event.offset;
+      if (labels) {
+        out.label = labels->find(event.id, out.file, out.entity, event.time_ms, event.offset);
+      } else {
+        out.label.label = event.label;
+      }
+      out.scores = {view.output.raw.data() + row * detectors, detectors};
+      std::size_t strongest = 0;
+      for (std::size_t t = 0; t < types; ++t) {
+        const auto& verdict = view.output.verdicts[row * types + t];
+        const bool scored = !std::isnan(verdict.score);
+        type_scores[t] = scored ? verdict.surprise : std::numeric_limits<float>::quiet_NaN();
+        out.fired = out.fired || verdict.fired;
+        if (scored && !(out.ensemble >= verdict.surprise)) {
+          out.ensemble = verdict.surprise;
+          strongest = t;
+        }
+      }
+      out.type_scores = type_scores;
+      out.value = view.batch.num_numbers() > 0 ? view.batch.number(row, 0) : kMissing;
+      std::string text;
+      if (out.ensemble > kExplainFrom) {
+        const auto why = offline->runner().engine().explain(view.batch, row, strongest, view.output);
+        if (!why.reasons.empty()) text = why.reasons.front().text;
+      }
+      out.text = text;
+      added = builder->add(out);
+    }
+  });
+  if (exit_code != kDone) return exit_code;
+  if (!added) {
+    complain(added.error().message);
+    return kFailed;
+  }
+  if (from_field) builder->set_label_types(offline->runner().decoder().label_types());
+  builder->set_incidents(incidents);
+  builder->set_throughput(offline->runner().stats().events, offline->seconds());
+  auto report = builder->finish();
+  if (!report) {
+    complain(report.error().message);
+    return kFailed;
+  }
+  if (auto written = evaluate::write_report(*report, arguments.report); !written) {
+    complain(written.error().message);
+    return kFailed;
+  }
+  if (arguments.offline.json) {
+    fmt::print("{}\n", evaluate::report_json(*report));
+  } else {
+    print_summary(*report, arguments.report);
+  }
+  return kDone;
+}
+
+}  // namespace
+
+void add_evaluate(CLI::App& app, int& exit_code) {
+  auto* command = app.add_subcommand("evaluate", "Judge a pipeline's detection by labels; writes report.json and report.html");
+  auto arguments = std::make_shared<EvaluateArguments>();
+  add_offline_options(*command, arguments->offline);
+  command->add_option("--labels", arguments->labels,
+                      "labels by event id, by entity or file and time window, or by row range; a file or a directory");
+  command->add_flag("--complete", arguments->complete, "what the labels do not address is normal");
+  command->add_option("--report", arguments->report, "directory for report.json and report.html")->capture_default_str();
+  command->add_option("--scoring", arguments->scoring, "rows, or nab for the Numenta Anomaly Benchmark's own scoring besides")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"rows", "nab"}));
+  command->footer(
+      "Examples:\n"
+      "  alcedo evaluate pipelines/payments --source 'simulate:payments?events=2000000'\n"
+      "  alcedo evaluate my-pipeline --events 2025-*.csv --labels chargebacks.csv --complete\n"
+      "  alcedo evaluate docs/examples/nab --events nab/data/*/*.csv --labels nab/labels/combined_windows.json --scoring nab");
+  command->callback([=, &exit_code] { exit_code = evaluate(*arguments); });
+}
+
+}  // namespace alcedo::cli

@@ -1,0 +1,99 @@
+// Offline work keeps nothing: the caller writes what it wants to keep.
+#include "offline.h"
+
+#include <fmt/format.h>
+
+#include "commands.h"
+#include "core/time.h"
+#include "pipeline/service.h"
+
+namespace alcedo::cli {
+
+void add_offline_options(CLI::App& command, OfflineArguments& arguments) {
+  command.add_option("PIPELINE", arguments.pipeline, "pipeline.yaml, or the folder that holds it")->required();
+  command.add_option("--events", arguments.source.events, "files of events (.gz too); several are merged by event time");
+  command.add_option("--source", arguments.source.source, "events by URI: file:, stdin:, simulate:payments?events=N&seed=N");
+  command.add_option("--warm-up", arguments.warm_up, "history to learn from first (a file or a URI); nothing in it alerts");
+  command.add_option("--workers", arguments.workers, "threads that share the keys")->capture_default_str()->check(CLI::Range(1, 64));
+  command.add_option("--batch", arguments.batch, "most events a batch; changes nothing but speed")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536));
+  command.add_option("--dead-letters", arguments.dead_letters, "file for events that do not fit; without it they are only counted");
+  command.add_flag("--json", arguments.json, "print one JSON object");
+}
+
+std::unique_ptr<Offline> Offline::open(const OfflineArguments& arguments, int& exit_code) {
+  exit_code = kUsage;
+  auto pipeline = load_or_report(arguments.pipeline);
+  const auto sources = source_uris(arguments.source);
+  if (!pipeline || !sources) return nullptr;
+  auto offline = std::make_unique<Offline>();
+  offline->arguments_ = arguments;
+  offline->pipeline_ = std::move(*pipeline);
+  ingest::OpenOptions how;
+  how.opened_ms = wall_clock_ms();
+  const std::vector<std::string> warm_up = arguments.warm_up.empty() ? std::vector<std::string>{} : std::vector{arguments.warm_up};
+  for (auto [uris, to] : {std::pair(warm_up, &offline->warm_up_), std::pair(*sources, &offline->source_)}) {
+    if (uris.empty()) continue;
+    if (uris.front().starts_with("host:")) {
+      complain("host: has no end and needs a data directory; use alcedo run");
+      return nullptr;
+    }
+    auto source = pipeline::open_sources(uris, offline->pipeline_.events, how);
+    if (!source) {
+      complain(source.error().message);
+      return nullptr;
+    }
+    *to = std::move(*source);
+  }
+  auto secret = pipeline::private_key("");
+  if (!secret) {
+    complain(secret.error().message);
+    return nullptr;
+  }
+  pipeline::Runner::Options options;
+  options.workers = arguments.workers;
+  options.batch_events_max = arguments.batch;
+  options.speed = arguments.speed;
+  options.secret = *secret;
+  if (!arguments.dead_letters.empty()) {
+    auto dead_letters = ingest::DeadLetters::open(arguments.dead_letters, 1 << 30);
+    if (!dead_letters) {
+      complain(dead_letters.error().message);
+      return nullptr;
+    }
+    offline->dead_letters_ = std::move(*dead_letters);
+    options.dead_letters = offline->dead_letters_.get();
+  }
+  options.on_problem = [](const std::string& problem) { complain(problem); };
+  auto* self = offline.get();
+  options.on_batch = [self](const pipeline::Runner::BatchView& view) {
+    if (self->progress_) self->progress_->update(self->runner_->stats().events, self->source_->progress());
+    if (self->each_) self->each_(view);
+  };
+  auto runner = pipeline::Runner::create(offline->pipeline_, std::move(options));
+  if (!runner) {
+    complain(runner.error().message);
+    return nullptr;
+  }
+  offline->runner_ = std::move(*runner);
+  exit_code = kDone;
+  return offline;
+}
+
+int Offline::run(const std::function<void(const pipeline::Runner::BatchView&)>& each) {
+  StopOnSignal on_signal([this] { runner_->stop(); });
+  progress_ = std::make_unique<ProgressLine>(pipeline_.name, arguments_.json);
+  Result<> done = warm_up_ ? runner_->warm_up(*warm_up_) : Result<>{};
+  each_ = each;
+  const std::int64_t began_ns = steady_ns();
+  if (done) done = runner_->run(*source_);
+  seconds_ = static_cast<double>(steady_ns() - began_ns) / 1e9;
+  progress_.reset();
+  stopped_ = on_signal.stopped();
+  if (done) return kDone;
+  complain(done.error().message);
+  return kFailed;
+}
+
+}  // namespace alcedo::cli

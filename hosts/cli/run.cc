@@ -1,0 +1,160 @@
+// alcedo run: pipelines as services until the source ends or somebody says stop.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <memory>
+
+#include "commands.h"
+#include "core/json.h"
+#include "core/time.h"
+#include "pipeline/service.h"
+#include "terminal.h"
+
+namespace alcedo::cli {
+namespace {
+
+struct RunArguments {
+  std::vector<std::string> pipelines;
+  SourceArguments source;
+  std::string warm_up;
+  std::string data = "alcedo-data";
+  std::string speed = "max";
+  std::size_t workers = cores();
+  bool follow = false;
+  bool json = false;
+};
+
+std::optional<double> parse_speed(const std::string& text) {
+  if (text == "max") return 0.0;
+  double value = 0;
+  try {
+    std::size_t end = 0;
+    value = std::stod(text, &end);
+    if (value > 0 && (end == text.size() || text.substr(end) == "x")) return value;
+  } catch (const std::exception&) {
+  }
+  complain(fmt::format("--speed {}: expected 1x, 10x or another factor of event time, or max", text));
+  return std::nullopt;
+}
+
+void summarize(const pipeline::Service& service, bool json) {
+  const auto stats = service.stats();
+  const auto delivery = service.delivery_stats();
+  if (json) {
+    JsonWriter out;
+    out.begin_object().field("pipeline", service.pipeline().name);
+    out.field("records", stats.records).field("events", stats.events).field("empty", stats.empty);
+    out.field("duplicates", stats.duplicates).field("late", stats.late).field("dead_letters", stats.dead_letters);
+    out.key("dead_letters_by_reason").begin_object();
+    for (const auto& [reason, count] : stats.dead_by_reason) out.field(reason, count);
+    out.end_object();
+    out.field("fired", stats.fired).field("incidents_opened", stats.incidents_opened).field("open_incidents", stats.open_incidents);
+    out.field("deliveries_accepted", delivery.accepted).field("deliveries_failed", delivery.failed).end_object();
+    fmt::print("{}\n", out.text());
+    return;
+  }
+  fmt::print("{}: {} events, {} incidents opened, {} open; {} deliveries accepted, {} failed\n", service.pipeline().name,
+             with_commas(stats.events), stats.incidents_opened, stats.open_incidents, delivery.accepted, delivery.failed);
+  if (stats.dead_letters + stats.duplicates + stats.late > 0) {
+    fmt::print("{}: {} dead letters, {} duplicates dropped, {} late\n", service.pipeline().name, stats.dead_letters, stats.duplicates,
+               stats.late);
+    for (const auto& [reason, count] : stats.dead_by_reason) fmt::print("  {:16} {}\n", reason, count);
+  }
+  if (!delivery.last_error.empty()) fmt::print("{}: last delivery error: {}\n", service.pipeline().name, delivery.last_error);
+}
+
+int run(const RunArguments& arguments) {
+  const auto speed = parse_speed(arguments.speed);
+  if (!speed) return kUsage;
+  const auto sources = source_uris(arguments.source);
+  if (!sources) return kUsage;
+  std::vector<std::unique_ptr<pipeline::Service>> services;
+  // Before any thread starts: they inherit the blocked signals.
+  StopOnSignal on_signal([&services] {
+    spdlog::info("stopping");
+    for (auto& service : services) service->stop();
+  });
+  const auto uri = ingest::SourceUri::parse(sources->front());
+  if (!uri) {
+    complain(uri.error().message);
+    return kUsage;
+  }
+  for (const auto& path : arguments.pipelines) {
+    const auto pipeline = load_or_report(path);
+    if (!pipeline) return kUsage;
+    pipeline::Service::Options options;
+    options.data = arguments.data + "/" + pipeline->name;
+    options.sources = *sources;
+    if (!arguments.warm_up.empty()) options.warm_up = {arguments.warm_up};
+    options.workers = arguments.workers;
+    options.speed = *speed;
+    options.follow = arguments.follow;
+    options.live = uri->scheme == "host" || uri->scheme == "stdin" || arguments.follow;
+    options.on_problem = [name = pipeline->name, last = std::make_shared<std::int64_t>(0)](const std::string& problem) {
+      if (steady_ns() - *last < 1'000'000'000) return;
+      *last = steady_ns();
+      spdlog::warn("{}: {}", name, problem);
+    };
+    auto service = pipeline::Service::open(*pipeline, std::move(options));
+    if (!service) {
+      complain(service.error().message);
+      return service.error().code == ErrorCode::kInvalidArgument || service.error().code == ErrorCode::kNotFound ? kUsage : kFailed;
+    }
+    services.push_back(std::move(*service));
+  }
+  for (auto& service : services) {
+    spdlog::info("{}: reading {} into {}", service->pipeline().name, fmt::join(*sources, " "), arguments.data);
+    service->start();
+  }
+  {
+    ProgressLine progress("run", arguments.json);
+    for (bool all = false; !all && !on_signal.stopped();) {
+      all = true;
+      std::uint64_t events = 0;
+      for (auto& service : services) {
+        all = all && service->finished();
+        events += service->stats().events;
+      }
+      progress.update(events, services.front()->source().progress());
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  }
+  int code = kDone;
+  for (auto& service : services) {
+    if (auto done = service->wait(); !done) {
+      complain(fmt::format("{}: {}", service->pipeline().name, done.error().message));
+      code = kFailed;
+    }
+    summarize(*service, arguments.json);
+  }
+  return code;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, int& exit_code) {
+  auto* command = app.add_subcommand("run", "Run pipelines: read events, find anomalies, deliver alerts; continues where it stopped");
+  auto arguments = std::make_shared<RunArguments>();
+  command->add_option("PIPELINE", arguments->pipelines, "pipeline.yaml, or the folder that holds it")->required();
+  command->add_option("--source", arguments->source.source,
+                      "where events come from: file:PATH, stdin:, host:, simulate:payments?rate=R&seconds=S&seed=N");
+  command->add_option("--events", arguments->source.events, "files of events; short for --source file:");
+  command->add_option("--data", arguments->data, "directory of the journal, incidents and dead letters")->capture_default_str();
+  command->add_option("--warm-up", arguments->warm_up, "URI of history to learn from first; nothing in it alerts");
+  command->add_option("--speed", arguments->speed, "replay by event time: 1x, 10x, or max")->capture_default_str();
+  command->add_option("--workers", arguments->workers, "threads that share the keys")->capture_default_str()->check(CLI::Range(1, 64));
+  command->add_flag("--follow", arguments->follow, "go on when the file grows");
+  command->add_flag("--json", arguments->json, "print the closing summary as JSON, an object a pipeline");
+  command->footer(
+      "Examples:\n"
+      "  alcedo run pipelines/infrastructure --source host:\n"
+      "  alcedo run my-pipeline --events app.ndjson.gz --speed 10x\n"
+      "  journalctl -fo json | alcedo run my-logs --source stdin:\n"
+      "  kcat -C -b localhost:9092 -t payments -u | alcedo run pipelines/payments --source stdin:\n"
+      "Alerts go where the pipeline's alerts: section says; PagerDuty's key is read from the environment\n"
+      "(PAGERDUTY_ROUTING_KEY) unless the route says otherwise. SIGTERM stops cleanly.");
+  command->callback([=, &exit_code] { exit_code = run(*arguments); });
+}
+
+}  // namespace alcedo::cli

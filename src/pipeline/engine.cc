@@ -1,0 +1,296 @@
+// Features in parallel by key, scores in parallel by row, decisions one after the other: only the last is order-sensitive across keys.
+#include "pipeline/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "contract/fields/money.h"
+#include "core/check.h"
+#include "core/time.h"
+
+namespace alcedo::pipeline {
+namespace {
+
+// Below this a second thread costs more than it brings.
+constexpr std::size_t kParallelRowsMin = 192;
+constexpr std::int64_t kForgetSilentMs = 7 * kDayMs;
+// Positions of one input: its types' evidence first, then what its ticks cause.
+constexpr std::uint32_t kTickIndexFirst = 1U << 16;
+
+std::vector<models::DeviationDetector> make_detectors(const Pipeline& pipeline, const features::FeaturePlan& plan) {
+  std::vector<models::DeviationDetector> detectors;
+  for (const auto& spec : pipeline.detectors) {
+    std::vector<models::DeviationColumns> columns;
+    for (const std::uint32_t request : spec.requests) {
+      for (const std::uint32_t index : plan.deviations_of(request)) {
+        const auto& d = plan.deviations()[index];
+        columns.push_back({d.name, d.seen, d.expected, d.spread, d.z, d.history, d.min_history});
+      }
+    }
+    detectors.emplace_back(spec, std::move(columns));
+  }
+  return detectors;
+}
+
+decide::IncidentFolder::Names names_of(const Pipeline& pipeline) {
+  decide::IncidentFolder::Names names{pipeline.name, {}};
+  for (const auto& anomaly : pipeline.anomalies) {
+    const auto slot = anomaly.group >= 0 ? static_cast<std::size_t>(anomaly.group) : anomaly.by;
+    names.keys.push_back(pipeline.features.layout.keys[slot]);
+  }
+  return names;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::create(const Pipeline& pipeline, WorkerPool& pool) {
+  auto plan = features::FeaturePlan::compile(pipeline.features);
+  if (!plan) return std::unexpected(plan.error());
+  return std::unique_ptr<Engine>(new Engine(pipeline, pool, std::move(*plan)));
+}
+
+Engine::Engine(const Pipeline& pipeline, WorkerPool& pool, features::FeaturePlan plan)
+    : pipeline_(pipeline),
+      pool_(pool),
+      plan_(std::move(plan)),
+      global_(plan_),
+      stages_(pool.workers()),
+      rows_(pool.workers()),
+      detectors_(make_detectors(pipeline, plan_)),
+      decider_({pipeline.anomalies, pipeline.detectors.size(), pipeline.calibrate_events, pipeline.rate_max}),
+      folder_(names_of(pipeline), pipeline.anomalies) {
+  for (auto& stages : stages_) {
+    for (std::size_t s = 0; s < plan_.stages().size(); ++s) stages.emplace_back(plan_, s);
+  }
+  for (std::uint32_t t = 0; t < pipeline_.anomalies.size(); ++t) {
+    for (const auto& vote : pipeline_.anomalies[t].votes) {
+      const auto& detector = pipeline_.detectors[vote.detector];
+      if (detector.kind == models::DetectorKind::kAbsent) {
+        watches_.push_back({t, vote.detector, decide::SilenceWatch(detector.absent_ms, kForgetSilentMs)});
+      }
+    }
+  }
+}
+
+void Engine::process(const EventBatch& batch, std::span<const Tick> ticks, EngineOutput& out) {
+  const std::size_t rows = batch.rows();
+  out.features.reset(rows, plan_.columns().size());
+  out.raw.resize(rows * num_detectors());
+  out.surprises.resize(rows * num_detectors());
+  out.verdicts.resize(rows * num_types());
+  out.changes.clear();
+  snapshots_.resize(rows);
+
+  global_.begin_batch();
+  std::size_t next_tick = 0;
+  for (std::size_t i = 0; i < batch.order.size(); ++i) {
+    for (; next_tick < ticks.size() && ticks[next_tick].before <= i; ++next_tick) global_.tick();
+    snapshots_[batch.order[i]] = global_.add(batch, batch.order[i]);
+  }
+  for (; next_tick < ticks.size(); ++next_tick) global_.tick();
+
+  const std::size_t workers = stages_.size();
+  const auto features_of = [&](std::size_t w) {
+    for (std::size_t s = 0; s < stages_[w].size(); ++s) {
+      const std::uint32_t slot = plan_.stages()[s];
+      auto& mine = rows_[w];
+      mine.clear();
+      for (const std::uint32_t row : batch.order) {
+        if (batch.key(row, slot).group * workers / kKeyGroups == w) mine.push_back(row);
+      }
+      stages_[w][s].process(batch, mine, global_, snapshots_, out.features);
+    }
+  };
+  const std::size_t n = batch.order.size();
+  if (workers == 1 || n < kParallelRowsMin) {
+    for (std::size_t w = 0; w < workers; ++w) features_of(w);
+    score_rows(batch, 0, n, out);
+  } else {
+    pool_.run(features_of);
+    pool_.run([&](std::size_t w) { score_rows(batch, n * w / workers, n * (w + 1) / workers, out); });
+  }
+  decide_rows(batch, ticks, out);
+}
+
+void Engine::score_rows(const EventBatch& batch, std::size_t first, std::size_t last, EngineOutput& out) const {
+  for (std::size_t i = first; i < last; ++i) {
+    const std::uint32_t row = batch.order[i];
+    const auto features = static_cast<const FeatureMatrix&>(out.features).row(row);
+    float* raw = out.raw.data() + row * detectors_.size();
+    for (std::size_t d = 0; d < detectors_.size(); ++d) raw[d] = detectors_[d].score(features).score;
+  }
+}
+
+void Engine::decide_rows(const EventBatch& batch, std::span<const Tick> ticks, EngineOutput& out) {
+  const std::size_t num_types = this->num_types();
+  const std::size_t num_detectors = this->num_detectors();
+  std::vector<std::uint64_t> keys(num_types);
+  std::size_t next_tick = 0;
+  for (std::size_t i = 0; i < batch.order.size(); ++i) {
+    for (; next_tick < ticks.size() && ticks[next_tick].before <= i; ++next_tick) tick(ticks[next_tick], out);
+    const std::uint32_t row = batch.order[i];
+    const EventHeader& event = batch.header(row);
+    for (std::size_t t = 0; t < num_types; ++t) keys[t] = batch.key(row, pipeline_.anomalies[t].by).hash;
+    decider_.decide(event.time_ms, {out.raw.data() + row * num_detectors, num_detectors}, keys,
+                    {out.surprises.data() + row * num_detectors, num_detectors},
+                    {out.verdicts.data() + row * num_types, num_types});
+    if (!watches_.empty()) watch_silence(batch, row, out);
+    if (!alerting_) continue;
+    for (std::size_t t = 0; t < num_types; ++t) {
+      if (out.verdicts[row * num_types + t].fired) fold(batch, row, t, out);
+    }
+  }
+  for (; next_tick < ticks.size(); ++next_tick) tick(ticks[next_tick], out);
+}
+
+void Engine::fold(const EventBatch& batch, std::uint32_t row, std::size_t type, EngineOutput& out) {
+  const EventHeader& event = batch.header(row);
+  const decide::AnomalySpec& anomaly = pipeline_.anomalies[type];
+  const decide::TypeVerdict& verdict = out.verdicts[row * num_types() + type];
+  decide::Evidence evidence;
+  evidence.position = {event.sequence, static_cast<std::uint32_t>(type)};
+  evidence.time_ms = event.time_ms;
+  evidence.type = static_cast<std::uint32_t>(type);
+  evidence.key = batch.key(row, anomaly.by).text;
+  if (anomaly.group >= 0) {
+    evidence.member = evidence.key;
+    evidence.key = batch.key(row, static_cast<std::size_t>(anomaly.group)).text;
+  }
+  evidence.event_id = event.id;
+  evidence.score = static_cast<double>(verdict.surprise);
+  evidence.provisional = verdict.provisional;
+  evidence.due_ns = event.due_ns;
+  folder_.add(evidence, [&] { return explain(batch, row, type, out); }, out.changes);
+}
+
+void Engine::watch_silence(const EventBatch& batch, std::uint32_t row, EngineOutput& out) {
+  const EventHeader& event = batch.header(row);
+  for (Watch& watch : watches_) {
+    const decide::AnomalySpec& anomaly = pipeline_.anomalies[watch.type];
+    const Key& key = batch.key(row, anomaly.by);
+    if (key.hash == 0) continue;
+    const std::string_view group =
+        anomaly.group >= 0 ? batch.key(row, static_cast<std::size_t>(anomaly.group)).text : std::string_view();
+    if (watch.silence.seen(key.hash, key.text, group, event.time_ms)) {
+      folder_.release(watch.type, anomaly.group >= 0 ? group : key.text, {event.sequence, watch.type}, event.time_ms, out.changes);
+    }
+  }
+}
+
+void Engine::tick(const Tick& tick, EngineOutput& out) {
+  decider_.tick(tick.time_ms);
+  if (tick.sequence != tick_sequence_) {
+    tick_sequence_ = tick.sequence;
+    tick_index_ = kTickIndexFirst;
+  }
+  for (Watch& watch : watches_) {
+    std::vector<decide::SilenceWatch::Silent> alarms;
+    std::vector<decide::SilenceWatch::Silent> forgotten;
+    watch.silence.tick(tick.time_ms, alarms, forgotten);
+    const bool grouped = pipeline_.anomalies[watch.type].group >= 0;
+    for (const auto& silent : alarms) {
+      if (!alerting_) continue;
+      decide::Evidence evidence;
+      evidence.position = {tick.sequence, tick_index_++};
+      evidence.time_ms = silent.since_ms;
+      evidence.type = watch.type;
+      evidence.key = grouped ? silent.group : silent.key;
+      if (grouped) evidence.member = silent.key;
+      evidence.pins = true;
+      evidence.score = 1;
+      const auto& detector = pipeline_.detectors[watch.detector];
+      const auto tell = [&] {
+        Reason reason{detector.name, "silence", static_cast<double>(tick.time_ms - silent.last_ms) / 1000,
+                      static_cast<double>(detector.absent_ms) / 1000, 0, 1, 0, {}};
+        reason.text = fmt::format("silent since {}, expected an event at least every {}", format_iso_time(silent.last_ms),
+                                  format_duration(detector.absent_ms));
+        return decide::Explanation{{std::move(reason)}, {{detector.name, 1, 1, 0}}};
+      };
+      folder_.add(evidence, tell, out.changes);
+    }
+    for (const auto& gone : forgotten) {
+      folder_.release(watch.type, grouped ? gone.group : gone.key, {tick.sequence, tick_index_++}, tick.time_ms, out.changes);
+    }
+  }
+  const std::size_t before = out.changes.size();
+  folder_.tick({tick.sequence, tick_index_}, tick.time_ms, out.changes);
+  tick_index_ += static_cast<std::uint32_t>(out.changes.size() - before);
+}
+
+double Engine::unit_of(const EventBatch& batch, std::uint32_t row, std::uint32_t feature, std::string_view column,
+                       std::string* currency) const {
+  const auto& spec = pipeline_.features.features[feature];
+  if (spec.number < 0 || !pipeline_.features.layout.numbers[static_cast<std::size_t>(spec.number)].money) return 1;
+  // Counts, ratios and gaps of a money feature are plain numbers.
+  const std::string_view stat = column.substr(std::min(column.size(), column.rfind('.') + 1));
+  const bool plain = column.find('.') != std::string_view::npos &&
+                     (stat.starts_with("events") || stat.starts_with("ratio") || stat.starts_with("gap") || stat.starts_with("count"));
+  if (plain) return 1;
+  const std::string_view key = batch.key(row, static_cast<std::size_t>(spec.key)).text;
+  const auto bar = key.rfind('|');
+  if (bar == std::string_view::npos) return 1;
+  *currency = std::string(key.substr(bar + 1));
+  return std::pow(10.0, std::max(0, contract::minor_unit_digits(*currency)));
+}
+
+decide::Explanation Engine::explain(const EventBatch& batch, std::uint32_t row, std::size_t type, const EngineOutput& out) const {
+  decide::Explanation explanation;
+  const auto features = out.features.row(row);
+  struct Voter {
+    double moved;
+    std::size_t detector;
+    double weight;
+  };
+  std::vector<Voter> voters;
+  for (const auto& vote : pipeline_.anomalies[type].votes) {
+    const double surprise = out.surprises[row * num_detectors() + vote.detector];
+    if (!std::isnan(surprise)) voters.push_back({vote.weight * surprise, vote.detector, vote.weight});
+  }
+  std::stable_sort(voters.begin(), voters.end(), [](const Voter& a, const Voter& b) { return a.moved > b.moved; });
+  for (const Voter& voter : voters) {
+    const auto& detector = detectors_[voter.detector];
+    const models::RawScore raw = detector.score(features);
+    explanation.votes.push_back({detector.spec().name, voter.weight, static_cast<double>(raw.score),
+                                 static_cast<double>(out.surprises[row * num_detectors() + voter.detector])});
+    if (std::isnan(raw.score) || !(raw.score > 0)) continue;
+    const models::DeviationColumns& d = detector.deviations()[raw.which];
+    std::string currency;
+    const double unit = unit_of(batch, row, plan_.columns()[d.z].feature, d.name, &currency);
+    Reason reason;
+    reason.detector = detector.spec().name;
+    reason.feature = d.name;
+    reason.seen = static_cast<double>(features[d.seen]) / unit;
+    reason.expected = static_cast<double>(features[d.expected]) / unit;
+    reason.spread = static_cast<double>(features[d.spread]) / unit;
+    reason.score = static_cast<double>(raw.score);
+    reason.history = static_cast<double>(features[d.history]);
+    const bool quartiles = detector.spec().kind == models::DetectorKind::kIqr;
+    const std::string money = currency.empty() ? "" : " " + currency;
+    const auto number = [&](double value) { return currency.empty() ? fmt::format("{:.4g}", value) : fmt::format("{:.2f}", value); };
+    reason.text = fmt::format("{} {}{}, expected {} +- {} ({} {:.1f}{})", d.name, number(reason.seen), money, number(reason.expected),
+                              number(reason.spread), quartiles ? "IQRs out:" : "z", reason.score,
+                              reason.history < d.min_history ? ", from all entities: too little history of its own" : "");
+    explanation.reasons.push_back(std::move(reason));
+  }
+  return explanation;
+}
+
+std::size_t Engine::entities() const {
+  std::size_t total = 0;
+  for (const auto& worker : stages_) {
+    for (const auto& stage : worker) total += stage.entities();
+  }
+  return total;
+}
+
+std::size_t Engine::state_bytes() const {
+  std::size_t total = 0;
+  for (const auto& worker : stages_) {
+    for (const auto& stage : worker) total += stage.state_bytes();
+  }
+  return total;
+}
+
+}  // namespace alcedo::pipeline

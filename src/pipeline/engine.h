@@ -1,0 +1,92 @@
+// (state, ordered inputs) -> verdicts and incidents: the stages of one pipeline in lockstep, without I/O, clock or randomness.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/event.h"
+#include "core/result.h"
+#include "core/verdict.h"
+#include "decide/decider.h"
+#include "decide/incident_folder.h"
+#include "decide/silence.h"
+#include "features/plan.h"
+#include "features/stage.h"
+#include "models/detector.h"
+#include "pipeline/pipeline_file.h"
+#include "pipeline/sequencer.h"
+#include "pipeline/worker_pool.h"
+
+namespace alcedo::pipeline {
+
+/// What the engine says about the rows of one batch. Rows are those of the batch; only rows in its `order` are set.
+struct EngineOutput {
+  FeatureMatrix features;
+  std::vector<float> raw;        // rows x detectors: scores, NaN where a detector abstains
+  std::vector<float> surprises;  // rows x detectors: -log10 tail probability
+  std::vector<decide::TypeVerdict> verdicts;  // rows x types
+  std::vector<IncidentChange> changes;        // of the batch, in position order
+};
+
+/// Threads  One at a time; it uses the pool's workers inside.
+/// Repeats  The same inputs in the same order give bit-identical outputs, however they are cut into batches and for any number of
+///          workers.
+class Engine {
+ public:
+  /// Errors: kInvalidArgument from the feature plan.
+  static Result<std::unique_ptr<Engine>> create(const Pipeline& pipeline, WorkerPool& pool);
+
+  /// Takes the events in batch.order, and the ticks that fall between them (ascending in `before`).
+  void process(const EventBatch& batch, std::span<const Tick> ticks, EngineOutput& out);
+
+  /// What moved a type's score for a row of the batch that was just processed, strongest first. Cost: microseconds, allocates.
+  decide::Explanation explain(const EventBatch& batch, std::uint32_t row, std::size_t type, const EngineOutput& out) const;
+
+  /// While off, evidence is seen and learnt from but opens no incident (warm-up).
+  void set_alerting(bool on) { alerting_ = on; }
+
+  const features::FeaturePlan& plan() const { return plan_; }
+  const decide::Decider& decider() const { return decider_; }
+  std::size_t num_detectors() const { return pipeline_.detectors.size(); }
+  std::size_t num_types() const { return pipeline_.anomalies.size(); }
+  std::size_t open_incidents() const { return folder_.open(); }
+  std::size_t entities() const;
+  std::size_t state_bytes() const;
+
+ private:
+  Engine(const Pipeline& pipeline, WorkerPool& pool, features::FeaturePlan plan);
+  void score_rows(const EventBatch& batch, std::size_t first, std::size_t last, EngineOutput& out) const;
+  void decide_rows(const EventBatch& batch, std::span<const Tick> ticks, EngineOutput& out);
+  void tick(const Tick& tick, EngineOutput& out);
+  void fold(const EventBatch& batch, std::uint32_t row, std::size_t type, EngineOutput& out);
+  void watch_silence(const EventBatch& batch, std::uint32_t row, EngineOutput& out);
+  /// Divides money by its currency's minor units; 1 for everything else.
+  double unit_of(const EventBatch& batch, std::uint32_t row, std::uint32_t feature, std::string_view column,
+                 std::string* currency) const;
+
+  struct Watch {  // one `absent` vote of one type
+    std::uint32_t type = 0;
+    std::uint32_t detector = 0;
+    decide::SilenceWatch silence;
+  };
+
+  Pipeline pipeline_;
+  WorkerPool& pool_;
+  features::FeaturePlan plan_;
+  features::GlobalBaselines global_;
+  std::vector<std::vector<features::KeyedStage>> stages_;  // [worker][stage]
+  std::vector<std::vector<std::uint32_t>> rows_;           // [worker] scratch
+  std::vector<std::uint32_t> snapshots_;
+  std::vector<models::DeviationDetector> detectors_;  // by detector; empty wishes for absent ones
+  std::vector<Watch> watches_;
+  decide::Decider decider_;
+  decide::IncidentFolder folder_;
+  std::uint64_t tick_sequence_ = 0;  // numbers what one input's ticks cause
+  std::uint32_t tick_index_ = 0;
+  bool alerting_ = true;
+};
+
+}  // namespace alcedo::pipeline

@@ -1,0 +1,70 @@
+// The order of inputs on disk: durable before any alert that follows from it leaves, so that a restart sees the same order.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+
+namespace alcedo::pipeline {
+
+/// Append-only file of checksummed records of 48 bytes: when the source was opened, which offsets of which partition took which
+/// sequence numbers, and every input that is not an event (ticks of wall time).
+///
+/// Threads  append_*() by the engine's thread; sync() by any.
+class Journal {
+ public:
+  struct Run {
+    std::uint64_t sequence = 0;  // of its first event
+    std::uint64_t count = 0;     // sequence numbers taken
+    std::int32_t partition = 0;
+    std::int64_t offset_first = 0;
+    std::int64_t offset_last = 0;
+  };
+  struct TimeInput {
+    std::uint64_t sequence = 0;
+    std::int64_t time_ms = 0;
+  };
+
+  /// Opens or creates. `identity` names pipeline and source: another one's journal is refused. A torn tail (a crash while writing) is
+  /// cut off; damage before it is refused. Errors: kIo, kCorrupt, kInvalidArgument, naming the file and what to do.
+  static Result<std::unique_ptr<Journal>> open(const std::string& path, const std::string& identity, std::int64_t now_ms);
+  ~Journal();
+  Journal(const Journal&) = delete;
+  Journal& operator=(const Journal&) = delete;
+
+  /// When the source was first opened: the arrival time of a file's records, now and after every restart.
+  std::int64_t opened_ms() const { return opened_ms_; }
+  /// What an earlier process journaled, in order.
+  const std::vector<Run>& runs() const { return runs_; }
+  const std::vector<TimeInput>& time_inputs() const { return time_inputs_; }
+  std::uint64_t last_sequence() const { return last_sequence_; }
+
+  /// An accepted event; contiguous ones of one partition become one record.
+  Result<> append_event(std::uint64_t sequence, std::int32_t partition, std::int64_t offset);
+  Result<> append_time(std::uint64_t sequence, std::int64_t time_ms);
+  /// Everything appended so far is on disk when this returns. Cost: one write and one fdatasync.
+  Result<> sync();
+
+ private:
+  Journal(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  Result<> write_record(std::uint32_t kind, std::uint64_t a, std::uint64_t b, std::int64_t c, std::int64_t d, std::int32_t e);
+  Result<> flush_run();
+  Result<> flush();
+
+  std::string path_;
+  int fd_;
+  std::mutex mutex_;
+  std::int64_t opened_ms_ = 0;
+  std::vector<Run> runs_;
+  std::vector<TimeInput> time_inputs_;
+  std::uint64_t last_sequence_ = 0;
+  Run pending_;
+  std::string buffer_;
+  bool dirty_ = false;
+};
+
+}  // namespace alcedo::pipeline

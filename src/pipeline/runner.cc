@@ -1,0 +1,472 @@
+// One loop a shape of source: a single partition is read ahead by a thread, several are merged by event time.
+#include "pipeline/runner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/check.h"
+#include "core/time.h"
+#include "pipeline/runner_threads.h"
+
+namespace alcedo::pipeline {
+namespace {
+
+// The warm-up's partitions are told from the main source's in the journal.
+constexpr std::int32_t kWarmUpPartitions = 1 << 20;
+constexpr std::size_t kMergeRecords = 512;
+constexpr std::size_t kPrefetchAhead = 8;
+
+}  // namespace
+
+Result<std::unique_ptr<Runner>> Runner::create(const Pipeline& pipeline, Options options) {
+  auto decoder = contract::Decoder::create(pipeline.events, options.secret);
+  if (!decoder) return std::unexpected(decoder.error());
+  std::unique_ptr<Runner> runner(new Runner(pipeline, std::move(options), std::move(*decoder)));
+  auto engine = Engine::create(pipeline, runner->pool_);
+  if (!engine) return std::unexpected(engine.error());
+  runner->engine_ = std::move(*engine);
+  return runner;
+}
+
+Runner::Runner(const Pipeline& pipeline, Options options, contract::Decoder decoder)
+    : pipeline_(pipeline),
+      options_(std::move(options)),
+      pool_(std::max<std::size_t>(1, options_.workers)),
+      decoder_(std::move(decoder)),
+      scratch_(pool_.workers()),
+      sequencer_({pipeline.events.lateness_ms, pipeline.events.ahead_ms, pipeline.duplicates, kSecondMs}),
+      rejected_(pool_.workers()) {
+  if (options_.ledger != nullptr) committer_ = std::make_unique<Committer>(options_, options_.on_problem);
+}
+
+Runner::~Runner() = default;
+
+void Runner::stop() {
+  stop_.store(true, std::memory_order_relaxed);
+  const std::scoped_lock lock(mutex_);
+  if (source_ != nullptr) source_->stop();
+  if (committer_) committer_->give_up_waiting();
+}
+
+RunnerStats Runner::stats() const {
+  const std::scoped_lock lock(mutex_);
+  return stats_;
+}
+
+Result<> Runner::warm_up(ingest::Source& source) {
+  engine_->set_alerting(false);
+  auto done = drive(source, kWarmUpPartitions);
+  engine_->set_alerting(true);
+  paced_from_ms_ = INT64_MIN;
+  return done;
+}
+
+Result<> Runner::run(ingest::Source& source) { return drive(source, 0); }
+
+Result<> Runner::drive(ingest::Source& source, std::int32_t partition_base) {
+  for (std::size_t p = 0; p < source.num_partitions(); ++p) {
+    const auto& info = source.partition(static_cast<std::int32_t>(p));
+    auto opened = decoder_.open_partition(partition_base + static_cast<std::int32_t>(p), info, rows_of_file_[info.file]);
+    if (!opened) return opened;
+  }
+  {
+    const std::scoped_lock lock(mutex_);
+    source_ = &source;
+  }
+  auto done = source.merge_by_time() && source.num_partitions() > 1 ? drive_merged(source, partition_base)
+                                                                    : drive_one(source, partition_base);
+  {
+    const std::scoped_lock lock(mutex_);
+    source_ = nullptr;
+  }
+  for (const auto& [partition, rows] : rows_of_partition_) {
+    rows_of_file_[source.partition(partition - partition_base).file] += rows;
+  }
+  rows_of_partition_.clear();
+  if (committer_) {
+    if (auto drained = committer_->drain(); !drained) return drained;
+  }
+  return done;
+}
+
+void Runner::decode(const RawBatch& raw, EventBatch& batch, std::vector<std::uint32_t>& counts) {
+  const std::size_t fanout = decoder_.events_per_record_max();
+  const std::size_t n = raw.size();
+  batch.reset(n * fanout, pool_.workers());
+  counts.resize(n);
+  const std::size_t workers = n < 256 ? 1 : pool_.workers();
+  for (auto& rejected : rejected_) rejected.clear();
+  const auto part = [&](std::size_t w) {
+    if (w >= workers) return;
+    for (std::size_t i = n * w / workers; i < n * (w + 1) / workers; ++i) {
+      auto decoded = decoder_.decode(raw, i, batch, i * fanout, w, scratch_[w]);
+      counts[i] = decoded.events;
+      if (decoded.reject != contract::Reject::kNone) {
+        rejected_[w].emplace_back(static_cast<std::uint32_t>(i), std::move(decoded));
+      }
+    }
+  };
+  if (workers == 1) {
+    part(0);
+  } else {
+    pool_.run(part);
+  }
+}
+
+Result<> Runner::set_aside(const RawBatch& raw, std::size_t i, std::string_view reason, std::string_view message) {
+  {
+    const std::scoped_lock lock(mutex_);
+    ++stats_.dead_letters;
+    ++stats_.dead_by_reason[std::string(reason)];
+  }
+  if (options_.dead_letters == nullptr) return {};
+  for (;;) {
+    const RawRecord& record = raw[i];
+    ingest::DeadLetter letter;
+    letter.bytes = raw.bytes(i);
+    letter.source = pipeline_.name;
+    letter.partition = record.partition;
+    letter.offset = record.offset;
+    letter.reason = reason;
+    letter.message = message;
+    letter.arrival_ms = record.arrival_ms;
+    auto done = options_.dead_letters->append(letter);
+    if (done) return {};
+    if (done.error().code != ErrorCode::kUnavailable) return std::unexpected(done.error());
+    // Nothing accepted is lost: with no room to set an event aside, reading waits until a person makes some.
+    {
+      const std::scoped_lock lock(mutex_);
+      stats_.paused = done.error().message;
+    }
+    if (options_.on_problem) options_.on_problem("paused: " + done.error().message);
+    for (int k = 0; k < 10 && !stopping(); ++k) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    if (stopping()) return std::unexpected(done.error());
+    const std::scoped_lock lock(mutex_);
+    stats_.paused.clear();
+  }
+}
+
+Result<> Runner::check_replay(const EventHeader& event) {
+  if (options_.journal == nullptr || event.sequence > options_.journal->last_sequence()) return {};
+  const auto& runs = options_.journal->runs();
+  while (replay_run_ < runs.size() && runs[replay_run_].sequence + runs[replay_run_].count <= event.sequence) ++replay_run_;
+  if (replay_run_ < runs.size()) {
+    const auto& run = runs[replay_run_];
+    if (run.sequence <= event.sequence && run.partition == event.partition && event.offset >= run.offset_first &&
+        event.offset <= run.offset_last) {
+      return {};
+    }
+  }
+  return error(ErrorCode::kCorrupt,
+               fmt::format("event {} at partition {}, offset {} is not what the journal says was read there before: the source has "
+                           "changed since. Give the changed source a --data directory of its own",
+                           event.sequence, event.partition, event.offset));
+}
+
+void Runner::replay_time_inputs(std::size_t before) {
+  if (options_.journal == nullptr) return;
+  const auto& inputs = options_.journal->time_inputs();
+  while (replay_time_ < inputs.size() && inputs[replay_time_].sequence == sequencer_.next_sequence()) {
+    sequencer_.advance(inputs[replay_time_++].time_ms);
+    take_tick(before);
+  }
+}
+
+void Runner::take_tick(std::size_t before) {
+  if (auto tick = sequencer_.take_tick()) {
+    tick->before = before;
+    ticks_.push_back(*tick);
+  }
+}
+
+Result<> Runner::admit(EventBatch& batch, std::uint32_t row, const RawBatch& raw, std::size_t record) {
+  replay_time_inputs(batch.order.size());
+  EventHeader& event = batch.header(row);
+  switch (sequencer_.admit(event)) {
+    case Admission::kAhead:
+      return set_aside(raw, record, "ahead",
+                       fmt::format("event time {} is more than {} after its arrival {} (events.ahead)",
+                                   format_iso_time(event.time_ms), format_duration(*pipeline_.events.ahead_ms),
+                                   format_iso_time(event.arrival_ms)));
+    case Admission::kDuplicate: {
+      const std::scoped_lock lock(mutex_);
+      ++stats_.duplicates;
+      return {};
+    }
+    case Admission::kAccepted:
+      break;
+  }
+  if (auto r = check_replay(event); !r) return r;
+  if (options_.journal != nullptr) {
+    if (auto r = options_.journal->append_event(event.sequence, event.partition, event.offset); !r) return r;
+  }
+  batch.order.push_back(row);
+  take_tick(batch.order.size());
+  return {};
+}
+
+Result<> Runner::drive_one(ingest::Source& source, std::int32_t partition_base) {
+  EventBatch batch(decoder_.layout());
+  std::vector<std::uint32_t> counts;
+  const std::size_t fanout = decoder_.events_per_record_max();
+  for (std::int32_t p = 0; p < static_cast<std::int32_t>(source.num_partitions()); ++p) {
+    Reader reader(source, p, std::max<std::size_t>(1, options_.batch_events_max / fanout));
+    for (bool more = true; more;) {
+      auto item = reader.take();
+      more = item.state != ingest::ReadState::kEnd && !stopping();
+      if (item.raw.empty() && item.fault) {
+        if (item.state == ingest::ReadState::kIdle && options_.live) {
+          if (auto r = time_passes(); !r) return r;
+        }
+        reader.give_back(std::move(item.raw));
+        continue;
+      }
+      for (std::size_t i = 0; i < item.raw.size(); ++i) item.raw[i].partition = partition_base + p;
+      if (auto r = process_raw(item.raw, batch, counts); !r) return r;
+      if (!item.fault) return item.fault;
+      reader.give_back(std::move(item.raw));
+    }
+    if (stopping()) break;
+  }
+  return {};
+}
+
+Result<> Runner::process_raw(const RawBatch& raw, EventBatch& batch, std::vector<std::uint32_t>& counts) {
+  const std::size_t fanout = decoder_.events_per_record_max();
+  decode(raw, batch, counts);
+  ticks_.clear();
+  for (const auto& rejected : rejected_) {
+    for (const auto& [i, decoded] : rejected) {
+      if (auto r = set_aside(raw, i, to_string(decoded.reject), decoded.message); !r) return r;
+    }
+  }
+  std::size_t empty = 0;
+  for (std::size_t i = 0; i < raw.size(); ++i) {
+    const std::size_t soon = i + kPrefetchAhead;
+    if (soon < raw.size() && counts[soon] > 0) sequencer_.prefetch(batch.header(soon * fanout).id_hash);
+    empty += counts[i] == 0 ? 1 : 0;
+    for (std::uint32_t k = 0; k < counts[i]; ++k) {
+      if (auto r = admit(batch, static_cast<std::uint32_t>(i * fanout + k), raw, i); !r) return r;
+    }
+  }
+  {
+    const std::scoped_lock lock(mutex_);
+    stats_.records += raw.size();
+    stats_.empty += empty;
+    for (const auto& rejected : rejected_) stats_.empty -= rejected.size();
+  }
+  if (!raw.empty()) rows_of_partition_[raw[0].partition] += static_cast<std::int64_t>(raw.size());
+  return process(batch);
+}
+
+/// Decoded records of one partition and how far they have been taken.
+struct Runner::Chunk {
+  explicit Chunk(const EventLayout& layout) : batch(layout) {}
+  RawBatch raw;
+  EventBatch batch;
+  std::vector<std::uint32_t> counts;
+  std::size_t record = 0;
+  std::uint32_t part = 0;
+  bool ended = false;
+  Result<> fault;
+
+  /// Moves to the next record that has an event; false when there is none.
+  bool settle() {
+    while (record < raw.size() && part >= counts[record]) {
+      ++record;
+      part = 0;
+    }
+    return record < raw.size();
+  }
+};
+
+Result<> Runner::drive_merged(ingest::Source& source, std::int32_t partition_base) {
+  const std::size_t fanout = decoder_.events_per_record_max();
+  const auto partitions = static_cast<std::int32_t>(source.num_partitions());
+  std::vector<Chunk> chunks;
+  for (std::int32_t p = 0; p < partitions; ++p) chunks.emplace_back(decoder_.layout());
+  EventBatch merged(decoder_.layout());
+  // Views into chunks stay valid only until a chunk is refilled, so what was merged is processed before that.
+  std::size_t rows = 0;
+  Result<> fault;
+  const auto restart = [&] {
+    merged.reset(options_.batch_events_max, 1);
+    ticks_.clear();
+    rows = 0;
+  };
+  const auto flush = [&]() -> Result<> {
+    auto done = merged.order.empty() && ticks_.empty() ? Result<>{} : process(merged);
+    restart();
+    return done;
+  };
+  const auto refill = [&](std::int32_t p) -> Result<> {
+    Chunk& chunk = chunks[static_cast<std::size_t>(p)];
+    while (!chunk.settle() && !chunk.ended && !stopping()) {
+      if (auto r = flush(); !r) return r;
+      chunk.raw.clear();
+      auto state = source.read(p, chunk.raw, std::max<std::size_t>(1, kMergeRecords / fanout), std::chrono::milliseconds(100));
+      chunk.raw.pad();
+      if (!state) fault = std::unexpected(state.error());
+      chunk.ended = !state || *state == ingest::ReadState::kEnd;
+      for (std::size_t i = 0; i < chunk.raw.size(); ++i) chunk.raw[i].partition = partition_base + p;
+      decode(chunk.raw, chunk.batch, chunk.counts);
+      chunk.record = 0;
+      chunk.part = 0;
+      std::size_t rejected_here = 0;
+      for (const auto& rejected : rejected_) {
+        for (const auto& [i, decoded] : rejected) {
+          ++rejected_here;
+          if (auto r = set_aside(chunk.raw, i, to_string(decoded.reject), decoded.message); !r) return r;
+        }
+      }
+      rows_of_partition_[partition_base + p] += static_cast<std::int64_t>(chunk.raw.size());
+      const auto empty = static_cast<std::size_t>(std::count(chunk.counts.begin(), chunk.counts.end(), 0U)) - rejected_here;
+      const std::scoped_lock lock(mutex_);
+      stats_.records += chunk.raw.size();
+      stats_.empty += empty;
+    }
+    return {};
+  };
+  restart();
+  for (std::int32_t p = 0; p < partitions; ++p) {
+    if (auto r = refill(p); !r) return r;
+  }
+  while (!stopping()) {
+    // Few partitions: a scan is as fast as a heap and keeps ties in partition order.
+    Chunk* first = nullptr;
+    std::int32_t at = 0;
+    for (std::int32_t p = 0; p < partitions; ++p) {
+      Chunk& chunk = chunks[static_cast<std::size_t>(p)];
+      if (!chunk.settle()) continue;
+      if (first == nullptr || chunk.batch.header(chunk.record * fanout + chunk.part).time_ms <
+                                  first->batch.header(first->record * fanout + first->part).time_ms) {
+        first = &chunk;
+        at = p;
+      }
+    }
+    if (first == nullptr) break;
+    const std::size_t from = first->record * fanout + first->part;
+    merged.header(rows) = first->batch.header(from);
+    std::copy_n(first->batch.numbers(from).begin(), merged.num_numbers(), merged.numbers(rows).begin());
+    std::copy_n(first->batch.keys(from).begin(), merged.num_keys(), merged.keys(rows).begin());
+    if (auto r = admit(merged, static_cast<std::uint32_t>(rows), first->raw, first->record); !r) return r;
+    ++rows;
+    ++first->part;
+    if (rows == options_.batch_events_max) {
+      if (auto r = flush(); !r) return r;
+    }
+    if (!first->settle()) {
+      if (auto r = refill(at); !r) return r;
+    }
+  }
+  if (auto r = flush(); !r) return r;
+  return fault;
+}
+
+Result<> Runner::time_passes() {
+  EventBatch none(decoder_.layout());
+  none.reset(0, 1);
+  ticks_.clear();
+  replay_time_inputs(0);
+  const bool replaying = options_.journal != nullptr && sequencer_.next_sequence() <= options_.journal->last_sequence();
+  // Before the first event nothing is expected, so time has nothing to say.
+  const std::int64_t time_ms = wall_clock_ms() - pipeline_.events.lateness_ms;
+  if (!replaying && sequencer_.watermark_ms() != INT64_MIN && time_ms >= sequencer_.watermark_ms() + kSecondMs) {
+    const std::uint64_t sequence = sequencer_.advance(time_ms);
+    if (options_.journal != nullptr) {
+      if (auto r = options_.journal->append_time(sequence, time_ms); !r) return r;
+    }
+    take_tick(0);
+  }
+  return ticks_.empty() ? Result<>{} : process(none);
+}
+
+Result<> Runner::process(EventBatch& batch) {
+  if (options_.speed > 0 && !batch.order.empty()) return process_paced(batch);
+  return process_now(batch, 0, batch.order.size());
+}
+
+Result<> Runner::process_paced(EventBatch& batch) {
+  const std::vector<std::uint32_t> order = batch.order;
+  std::size_t done = 0;
+  while (done < order.size() && !stopping()) {
+    if (paced_from_ms_ == INT64_MIN) {
+      paced_from_ms_ = batch.header(order[done]).time_ms;
+      paced_from_ns_ = steady_ns();
+    }
+    const auto due_ns = [&](std::size_t i) {
+      return paced_from_ns_ +
+             static_cast<std::int64_t>(static_cast<double>(batch.header(order[i]).time_ms - paced_from_ms_) * 1e6 / options_.speed);
+    };
+    const std::int64_t now_ns = steady_ns();
+    std::size_t last = done;
+    while (last < order.size() && due_ns(last) <= now_ns) ++last;
+    if (last == done) {
+      const std::int64_t wait_ns = std::min<std::int64_t>(due_ns(done) - now_ns, 50'000'000);
+      std::this_thread::sleep_for(std::chrono::nanoseconds(wait_ns));
+      continue;
+    }
+    batch.order.assign(order.begin() + static_cast<std::ptrdiff_t>(done), order.begin() + static_cast<std::ptrdiff_t>(last));
+    if (auto r = process_now(batch, done, last); !r) return r;
+    done = last;
+  }
+  return {};
+}
+
+Result<> Runner::process_now(EventBatch& batch, std::size_t first, std::size_t last) {
+  // Ticks of this stretch; one after its last event belongs to it.
+  std::vector<Tick> ticks;
+  for (const Tick& tick : ticks_) {
+    if (tick.before > first || (tick.before == first && first == 0)) {
+      if (tick.before <= last) ticks.push_back({tick.before - first, tick.sequence, tick.time_ms});
+    }
+  }
+  engine_->process(batch, ticks, output_);
+  std::uint64_t opened = 0;
+  for (const auto& change : output_.changes) opened += change.kind == IncidentChange::Kind::kOpen ? 1 : 0;
+  count_truth(batch);
+  {
+    const std::scoped_lock lock(mutex_);
+    stats_.events += batch.order.size();
+    stats_.incidents_opened += opened;
+    stats_.open_incidents = engine_->open_incidents();
+    stats_.entities = engine_->entities();
+    stats_.state_bytes = engine_->state_bytes();
+    stats_.watermark_ms = sequencer_.watermark_ms();
+    stats_.calibrated = engine_->decider().frozen();
+  }
+  if (options_.on_batch) options_.on_batch({batch, output_});
+  if (committer_ && !output_.changes.empty()) {
+    return committer_->add(std::move(output_.changes), sequencer_.next_sequence() - 1, source_);
+  }
+  return {};
+}
+
+void Runner::count_truth(const EventBatch& batch) {
+  const std::size_t types = engine_->num_types();
+  std::uint64_t counts[2][2] = {};
+  std::uint64_t fired = 0;
+  std::uint64_t late = 0;
+  for (const std::uint32_t row : batch.order) {
+    bool any = false;
+    for (std::size_t t = 0; t < types; ++t) {
+      const bool f = output_.verdicts[row * types + t].fired;
+      fired += f ? 1 : 0;
+      any = any || f;
+    }
+    const EventHeader& event = batch.header(row);
+    late += (event.flags & kEventLate) != 0 ? 1 : 0;
+    if (event.label != kUnlabelled) ++counts[event.label >= kFirstLabelType ? 1 : 0][any ? 1 : 0];
+  }
+  const std::scoped_lock lock(mutex_);
+  stats_.fired += fired;
+  stats_.late += late;
+  stats_.true_negatives += counts[0][0];
+  stats_.false_positives += counts[0][1];
+  stats_.false_negatives += counts[1][0];
+  stats_.true_positives += counts[1][1];
+}
+
+}  // namespace alcedo::pipeline

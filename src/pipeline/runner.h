@@ -1,0 +1,134 @@
+// Drives one pipeline: source -> decoder -> sequencer -> engine -> journal and ledger, with bounded queues between the threads.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "alert/ledger.h"
+#include "contract/decoder.h"
+#include "core/result.h"
+#include "ingest/dead_letters.h"
+#include "ingest/source.h"
+#include "pipeline/engine.h"
+#include "pipeline/journal.h"
+#include "pipeline/pipeline_file.h"
+#include "pipeline/sequencer.h"
+#include "pipeline/worker_pool.h"
+
+namespace alcedo::pipeline {
+
+/// Counts since the start. Every record ends in exactly one of events (its events, for a wide one), empty, dead letters or duplicates.
+struct RunnerStats {
+  std::uint64_t records = 0;
+  std::uint64_t events = 0;
+  std::uint64_t empty = 0;       // records that hold nothing
+  std::uint64_t duplicates = 0;
+  std::uint64_t late = 0;        // accepted, below the watermark
+  std::uint64_t dead_letters = 0;
+  std::map<std::string, std::uint64_t> dead_by_reason;
+  std::uint64_t fired = 0;       // firing verdicts
+  std::uint64_t incidents_opened = 0;
+  std::uint64_t open_incidents = 0;
+  std::uint64_t entities = 0;
+  std::uint64_t state_bytes = 0;
+  std::int64_t watermark_ms = INT64_MIN;
+  bool calibrated = false;
+  std::string paused;            // why the source waits; empty: it does not
+  // Where records carry labels: rows by truth and by whether any type fired.
+  std::uint64_t true_positives = 0, false_positives = 0, false_negatives = 0, true_negatives = 0;
+};
+
+/// Threads  run() on the caller's thread (it becomes the engine's), with one thread reading and one committing; stop() and stats()
+///          from any.
+class Runner {
+ public:
+  struct BatchView {
+    const EventBatch& batch;
+    const EngineOutput& output;
+  };
+  struct Options {
+    std::size_t batch_events_max = 4096;
+    std::size_t workers = 1;
+    double speed = 0;  // 1: event time passes as fast as wall time; 0: as fast as possible
+    bool live = false; // wall time also makes ticks while nothing arrives
+    std::array<std::uint8_t, 16> secret{};       // of private fields
+    ingest::DeadLetters* dead_letters = nullptr; // null: counted only
+    Journal* journal = nullptr;
+    alert::Ledger* ledger = nullptr;             // null: changes only go to on_batch
+    std::function<void()> on_commit;             // after the ledger took changes (wakes the delivery)
+    std::function<void(const BatchView&)> on_batch;  // after each batch, on the engine's thread
+    std::function<void(const std::string&)> on_problem;  // something a person should read, at most once a second each
+  };
+
+  static Result<std::unique_ptr<Runner>> create(const Pipeline& pipeline, Options options);
+  ~Runner();
+
+  /// History first: learnt from, nothing alerts. Errors as run().
+  Result<> warm_up(ingest::Source& source);
+  /// Until the source ends or stop(). Errors: what the source, the journal or the ledger says; what was accepted has been processed.
+  Result<> run(ingest::Source& source);
+  void stop();
+
+  RunnerStats stats() const;
+  const Engine& engine() const { return *engine_; }
+  const contract::Decoder& decoder() const { return decoder_; }
+
+ private:
+  struct Chunk;  // decoded records of one partition, taken row by row where partitions are merged
+  class Reader;
+  class Committer;
+
+  Runner(const Pipeline& pipeline, Options options, contract::Decoder decoder);
+  Result<> drive(ingest::Source& source, std::int32_t partition_base);
+  Result<> drive_one(ingest::Source& source, std::int32_t partition_base);
+  Result<> drive_merged(ingest::Source& source, std::int32_t partition_base);
+  Result<> process_raw(const RawBatch& raw, EventBatch& batch, std::vector<std::uint32_t>& counts);
+  void decode(const RawBatch& raw, EventBatch& batch, std::vector<std::uint32_t>& counts);
+  Result<> set_aside(const RawBatch& raw, std::size_t i, std::string_view reason, std::string_view message);
+  /// Admits row `row`; rejected ones are counted. Journaled time inputs that belong before it come first.
+  Result<> admit(EventBatch& batch, std::uint32_t row, const RawBatch& raw, std::size_t record);
+  void replay_time_inputs(std::size_t before);
+  void take_tick(std::size_t before);
+  Result<> process(EventBatch& batch);
+  Result<> process_paced(EventBatch& batch);
+  Result<> process_now(EventBatch& batch, std::size_t first, std::size_t last);
+  /// Wall time as an input of its own while nothing arrives, so that silence is seen.
+  Result<> time_passes();
+  Result<> check_replay(const EventHeader& event);
+  void count_truth(const EventBatch& batch);
+  bool stopping() const { return stop_.load(std::memory_order_relaxed); }
+
+  Pipeline pipeline_;
+  Options options_;
+  WorkerPool pool_;
+  contract::Decoder decoder_;
+  std::vector<contract::Decoder::Scratch> scratch_;
+  std::unique_ptr<Engine> engine_;
+  Sequencer sequencer_;
+  std::unique_ptr<Committer> committer_;
+  std::vector<Tick> ticks_;
+  EngineOutput output_;
+  std::vector<std::vector<std::pair<std::uint32_t, contract::Decoded>>> rejected_;  // [worker]
+  std::map<std::string, std::int64_t> rows_of_file_;  // row clock: rows so far of each file key
+  std::map<std::int32_t, std::int64_t> rows_of_partition_;
+  std::size_t replay_run_ = 0;
+  std::size_t replay_time_ = 0;
+  std::int64_t paced_from_ms_ = INT64_MIN;
+  std::int64_t paced_from_ns_ = 0;
+  std::atomic<bool> stop_{false};
+  ingest::Source* source_ = nullptr;
+  mutable std::mutex mutex_;
+  RunnerStats stats_;
+};
+
+}  // namespace alcedo::pipeline
