@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <limits>
 #include <optional>
 
 #include "core/hash.h"
@@ -110,7 +111,7 @@ class LabelReader {
   LabelSet finish() {
     for (std::uint32_t i = 0; i < set_.windows_.size(); ++i) set_.scopes_[set_.windows_[i].scope].windows.push_back(i);
     for (auto& [name, scope] : set_.scopes_) {
-      std::ranges::stable_sort(scope.windows, {}, [&](std::uint32_t i) { return set_.windows_[i].first; });
+      std::ranges::sort(scope.windows, {}, [&](std::uint32_t i) { return std::pair(set_.windows_[i].first, i); });
       std::int64_t last_max = std::numeric_limits<std::int64_t>::min();
       for (const std::uint32_t i : scope.windows) {
         last_max = std::max(last_max, set_.windows_[i].last);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 namespace alcedo::evaluate {
 namespace {
@@ -127,8 +128,8 @@ Result<std::array<NabScore, kNabProfiles.size()>> NabScorer::score(std::span<con
       if (!std::isnan(scores[s][i])) ranked.push_back({scores[s][i], series.rows[i].weight, series.rows[i].window});
     }
   }
-  // Stable: the order of equal scores cannot matter to the result, but it does to the last bit of a floating sum.
-  std::ranges::stable_sort(ranked, std::greater<>(), &Ranked::score);
+  // Ties have an order too: it cannot matter to the result, but it does to the last bit of a floating sum.
+  std::ranges::sort(ranked, {}, [](const Ranked& row) { return std::tuple(-row.score, row.window, row.weight); });
 
   std::array<NabScore, kNabProfiles.size()> results;
   const auto windows = static_cast<double>(windows_counted_);

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
+#include <tuple>
 
 #include "core/check.h"
 #include "evaluate/windowed_gaussian.h"
@@ -46,15 +48,13 @@ ReportBuilder::ReportBuilder(ReportOptions options)
 }
 
 Result<ReportBuilder> ReportBuilder::create(ReportOptions options) {
-  std::set<std::string> seen{"ensemble", "fired", "windowed_gaussian"};
+  std::set<std::string> seen{"ensemble", "fired", "incidents", "windowed_gaussian"};
   for (const DetectorColumn& detector : options.detectors) {
     if (!seen.insert(detector.name).second) {
-      return error(
-          ErrorCode::kInvalidArgument,
-          fmt::format(
-              "a detector is called '{}'; expected names that differ, and not ensemble, fired or windowed_gaussian, "
-              "which the report uses itself",
-              detector.name));
+      return error(ErrorCode::kInvalidArgument, fmt::format("a detector is called '{}'; expected names that differ, "
+                                                            "and not ensemble, fired, incidents or windowed_gaussian, "
+                                                            "which the report uses itself",
+                                                            detector.name));
     }
   }
   return ReportBuilder(std::move(options));
@@ -91,6 +91,7 @@ Result<> ReportBuilder::add(const ReportRow& row) {
       known.window = row.label.window;
     }
     known.fired |= row.fired;
+    known.opened |= row.opened;
     return {};
   }
   if (rows_.size() >= options_.rows_max) {
@@ -110,6 +111,7 @@ Result<> ReportBuilder::add(const ReportRow& row) {
   kept.window = row.label.window;
   kept.label = row.label.label;
   kept.fired = row.fired;
+  kept.opened = row.opened;
   rows_.push_back(kept);
   for (std::size_t i = 0; i < columns_.size(); ++i) columns_[i].push_back(score_of(i));
   if (options_.nab != nullptr) values_.push_back(row.value);
@@ -477,8 +479,12 @@ Result<> ReportBuilder::judge_nab(Report& report) {
            scorer.score_series(s, (*scores)[s], nab.results.front().scores[0].threshold, kNabProfiles[0])});
     }
   }
-  if (auto fired = score("fired", [&](std::uint32_t i) { return rows_[i].fired ? 1.0 : kNan; }); !fired) {
-    return std::unexpected(fired.error());
+  const auto decided = [&](const std::string& name, bool Row::* flag) {
+    return score(name, [&, flag](std::uint32_t i) { return rows_[i].*flag ? 1.0 : kNan; });
+  };
+  if (auto good = decided("fired", &Row::fired); !good) return std::unexpected(good.error());
+  if (std::ranges::any_of(rows_, &Row::opened)) {
+    if (auto good = decided("incidents", &Row::opened); !good) return std::unexpected(good.error());
   }
   if (std::ranges::any_of(values_, [](double v) { return !std::isnan(v); })) {
     std::vector<double> gaussian(rows_.size(), kNan);
@@ -493,6 +499,29 @@ Result<> ReportBuilder::judge_nab(Report& report) {
     }
   }
   return {};
+}
+
+// What a reader must know before believing the numbers.
+void ReportBuilder::add_notes(Report& report) const {
+  if (report.rows == 0) {
+    report.notes.emplace_back("No row was scored.");
+  } else if (report.anomalies == 0) {
+    report.notes.emplace_back(
+        "No row is labelled anomalous: nothing can be said about recall. Do the labels name these events?");
+  } else if (report.normal == 0) {
+    report.notes.emplace_back(
+        "No row is known to be normal, so there is no false-positive rate. If whatever the labels do not address is "
+        "normal, say "
+        "complete: true.");
+  }
+  std::set<std::int32_t> windows;
+  for (const Row& row : rows_) {
+    if (row.window >= 0) windows.insert(row.window);
+  }
+  if (options_.windows_total > windows.size()) {
+    report.notes.push_back(fmt::format("{} of {} labelled windows hold no scored row; they are in no number.",
+                                       options_.windows_total - windows.size(), options_.windows_total));
+  }
 }
 
 Result<Report> ReportBuilder::finish() {
@@ -515,17 +544,7 @@ Result<Report> ReportBuilder::finish() {
   if (options_.nab != nullptr) {
     if (auto good = judge_nab(report); !good) return std::unexpected(good.error());
   }
-  if (report.rows == 0) {
-    report.notes.emplace_back("No row was scored.");
-  } else if (report.anomalies == 0) {
-    report.notes.emplace_back(
-        "No row is labelled anomalous: nothing can be said about recall. Do the labels name these events?");
-  } else if (report.normal == 0) {
-    report.notes.emplace_back(
-        "No row is known to be normal, so there is no false-positive rate. If whatever the labels do not address is "
-        "normal, say "
-        "complete: true.");
-  }
+  add_notes(report);
   return report;
 }
 

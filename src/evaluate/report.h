@@ -38,6 +38,8 @@ struct ReportOptions {
   std::uint64_t rows_max = 20'000'000;     // bounds memory: about 60 bytes a row and 4 a score
   std::size_t examples_max = 20;
   CurveOptions curves;
+  std::uint64_t windows_total =
+      0;  // LabelSet::size() of windows and ranges: how many hold no row is then noted; 0: not known
   const LabelSet* nab = nullptr;  // score as NAB does, with these windows; must outlive finish()
 };
 
@@ -55,6 +57,8 @@ struct ReportRow {
   float ensemble = std::numeric_limits<float>::quiet_NaN();
   std::span<const float> type_scores;  // by score_types
   bool fired = false;
+  bool opened =
+      false;  // it opened an incident: what a person is told, judged by NAB as "incidents"; all false: not known
   double value = kMissing;  // of a one-value series: lets NAB's windowed Gaussian run beside
 };
 
@@ -104,7 +108,7 @@ struct Example {
 };
 
 struct NabResult {
-  std::string name;  // a result's name, "fired" (the pipeline's own decision), or "windowed_gaussian"
+  std::string name;  // a result's name, "fired" or "incidents" (what the pipeline decided), or "windowed_gaussian"
   std::array<NabScore, kNabProfiles.size()> scores;
 };
 struct NabReport {
@@ -153,8 +157,8 @@ struct Report {
 /// Threads  One at a time. Repeats: the same rows in the same order give the same report.
 class ReportBuilder {
  public:
-  /// Errors: kInvalidArgument: a detector with a reserved name ("ensemble", "fired", "windowed_gaussian"), a name given
-  /// twice.
+  /// Errors: kInvalidArgument: a detector with a reserved name ("ensemble", "fired", "incidents", "windowed_gaussian"),
+  /// a name given twice.
   static Result<ReportBuilder> create(ReportOptions options);
 
   /// Spans must have the sizes that the options say. Errors: kUnavailable past rows_max, naming the limit.
@@ -183,6 +187,7 @@ class ReportBuilder {
     std::int32_t window = -1;
     Label label = kUnlabelled;
     bool fired = false;
+    bool opened = false;
   };
   struct LastOfPartition {
     std::int64_t offset = 0;
@@ -201,6 +206,7 @@ class ReportBuilder {
   void judge_fired(Report& report);
   std::vector<std::uint32_t> find_episodes(Report& report);
   void judge_episodes(const std::vector<std::uint32_t>& episode_of, Report& report);
+  void add_notes(Report& report) const;
   void pick_examples(const std::vector<std::uint32_t>& episode_of, Report& report);
   Result<> judge_nab(Report& report);
   Example example(std::size_t row) const;

@@ -44,14 +44,14 @@ svg .chart-title{fill:var(--fg);font-size:13.5px;font-weight:600}svg .axis-title
 .legend i{display:inline-block;width:18px;height:4px;border-radius:2px;margin-right:7px;vertical-align:middle}
 .bar{display:block;background:var(--line);border-radius:3px;height:8px;width:100%;min-width:90px;margin-top:7px}
 .bar span{display:block;height:8px;border-radius:3px}td.barcell{width:26%;min-width:120px}
-details{margin:10px 0}summary{cursor:pointer;color:var(--dim)}code{font-size:13px}
+.tight th,.tight td{padding:4px 7px;font-size:13px}details{margin:10px 0}summary{cursor:pointer;color:var(--dim)}code{font-size:13px}
 )css";
 
 constexpr int kColours = 8;
 constexpr std::size_t kLinesMax = 7;
 
 std::string percent(double share, int decimals = 1) {
-  return std::isfinite(share) ? fmt::format("{:.{}f} %", share * 100, decimals) : "–";
+  return std::isfinite(share) ? fmt::format("{:.{}f}\u00A0%", share * 100, decimals) : "–";
 }
 std::string number(double value, int decimals) {
   return std::isfinite(value) ? fmt::format("{:.{}f}", value, decimals) : "–";
@@ -95,6 +95,11 @@ void tile(std::string& out, std::string_view name, std::string_view value, std::
       "<div class=\"tile\"><div class=\"name\">{}</div><div class=\"number\">{}</div><div "
       "class=\"more\">{}</div></div>",
       escape_html(name), value, escape_html(more));
+}
+
+// An instance whose numbers already stand under its kind's name is not shown again.
+bool is_shown_as_kind(const Report& report, std::string_view name) {
+  return std::ranges::any_of(report.detectors, [&](const DetectorResult& other) { return other.instance == name; });
 }
 
 void headline(std::string& out, const Report& report) {
@@ -146,6 +151,7 @@ void detector_table(std::string& out, const Report& report) {
   out += fmt::format("<th>{} at 0.3 %</th><th>abstained</th></tr></thead><tbody>",
                      report.episodes.windows ? "windows" : "attacks");
   for (const DetectorResult& result : report.detectors) {
+    if (is_shown_as_kind(report, result.name)) continue;
     out += fmt::format("<tr{}><td class=\"l\">{}</td>", result.kind == "ensemble" ? " class=\"ours\"" : "",
                        escape_html(label_of(result)));
     out += fmt::format("<td>{}{}</td><td>{}{}</td>", number(result.curves.pr_auc, 3),
@@ -166,8 +172,7 @@ std::vector<const DetectorResult*> charted(const Report& report) {
   std::vector<const DetectorResult*> chosen;
   for (const DetectorResult& result : report.detectors) {
     if (chosen.size() >= kLinesMax) break;
-    const bool shown = std::ranges::any_of(chosen, [&](const auto* other) { return other->instance == result.name; });
-    if (!shown) chosen.push_back(&result);
+    if (!is_shown_as_kind(report, result.name)) chosen.push_back(&result);
   }
   return chosen;
 }
@@ -240,7 +245,8 @@ void histograms(std::string& out, const Report& report) {
   out += "</div>";
 }
 
-void nab_section(std::string& out, const NabReport& nab) {
+void nab_section(std::string& out, const Report& report) {
+  const NabReport& nab = *report.nab;
   out += fmt::format(
       "<h2>Numenta Anomaly Benchmark</h2><p class=\"dim\">NAB's own scoring over {} series, {} rows and {} windows: 0 "
       "is a detector that "
@@ -252,17 +258,24 @@ void nab_section(std::string& out, const NabReport& nab) {
     std::string name;
     std::array<double, 3> scores;
     int ours;  // 0 published, 1 ours, 2 the reference that we ran
+    std::size_t order = 0;
   };
   std::vector<Line> lines;
-  for (const NabPublished& row : nab_published()) lines.push_back({std::string(row.detector), row.scores, 0});
+  for (const NabPublished& row : nab_published()) lines.push_back({std::string(row.detector), row.scores, 0, 0});
   for (const NabResult& result : nab.results) {
-    Line line{result.name, {}, result.name == "windowed_gaussian" ? 2 : 1};
+    const bool is_kind = std::ranges::any_of(report.detectors, [&](const DetectorResult& detector) {
+      return detector.name == result.name && !detector.instance.empty();
+    });
+    if (is_kind) continue;  // its instance is listed
+    Line line{result.name, {}, result.name == "windowed_gaussian" ? 2 : 1, 0};
     if (line.ours == 2) line.name = "Windowed Gaussian, run here (checks the scorer)";
-    if (result.name == "fired") line.name = "fired, as configured";
+    if (result.name == "fired") line.name = "rows that fired, as configured";
+    if (result.name == "incidents") line.name = "incidents opened, as configured";
     for (std::size_t p = 0; p < kNabProfiles.size(); ++p) line.scores[p] = result.scores[p].score;
     lines.push_back(std::move(line));
   }
-  std::ranges::stable_sort(lines, [](const Line& a, const Line& b) { return a.scores[0] > b.scores[0]; });
+  for (std::size_t i = 0; i < lines.size(); ++i) lines[i].order = i;
+  std::ranges::sort(lines, {}, [](const Line& line) { return std::pair(-line.scores[0], line.order); });
   out +=
       "<div class=\"wide\"><table><thead><tr><th class=\"l\">detector</th><th "
       "class=\"l\"></th><th>standard</th><th>reward low "
@@ -300,7 +313,7 @@ void examples(std::string& out, const Report& report, std::string_view title, st
   };
   const bool id = any(&Example::id), entity = any(&Example::entity), file = any(&Example::file),
              type = any(&Example::type), why = any(&Example::text);
-  out += "<div class=\"wide\"><table><thead><tr><th class=\"l\">time</th>";
+  out += "<div class=\"wide tight\"><table><thead><tr><th class=\"l\">time</th>";
   if (id) out += "<th class=\"l\">id</th>";
   if (file) out += "<th class=\"l\">file</th>";
   if (entity) out += "<th class=\"l\">entity</th>";
@@ -349,7 +362,7 @@ std::string report_html(const Report& report) {
   detector_table(out, report);
   curve_charts(out, report);
   type_table(out, report);
-  if (report.nab) nab_section(out, *report.nab);
+  if (report.nab) nab_section(out, report);
   histograms(out, report);
   examples(out, report, "Worst misses",
            report.episodes.windows ? "Labelled windows of which no row reaches the ensemble's threshold at 0.3 %: the "

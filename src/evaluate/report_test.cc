@@ -50,6 +50,7 @@ struct Fact {
   std::string entity = "card-1";
   std::int32_t window = -1;
   std::string file;
+  bool opened = false;
   double value = kMissing;
   std::string id;
   std::string text;
@@ -69,6 +70,7 @@ void add(ReportBuilder& builder, const Fact& fact) {
   row.ensemble = fact.ensemble;
   row.type_scores = std::span(&fact.takeover, 1);
   row.fired = fact.fired;
+  row.opened = fact.opened;
   row.value = fact.value;
   const auto good = builder.add(row);
   EXPECT_TRUE(good) << good.error().message;
@@ -174,7 +176,9 @@ TEST(ReportTest, AGapOrAnotherEntityBeginsAnotherAttack) {
 }
 
 TEST(ReportTest, WindowsAreEpisodesAcrossEntities) {
-  ReportBuilder builder = builder_of(two_detectors());
+  ReportOptions options = two_detectors();
+  options.windows_total = 5;
+  ReportBuilder builder = builder_of(options);
   for (int i = 0; i < 400; ++i) {
     const bool in = (i >= 100 && i < 120) || (i >= 300 && i < 310);
     add(builder, {.offset = i,
@@ -191,6 +195,7 @@ TEST(ReportTest, WindowsAreEpisodesAcrossEntities) {
   EXPECT_EQ(report.episodes.fired, 1U);
   EXPECT_DOUBLE_EQ(report.episodes.delay_median_s, 10);
   EXPECT_DOUBLE_EQ(report.detectors.front().episode_recall[kMainFpr], 0.5);
+  EXPECT_THAT(report.notes, ::testing::Contains(HasSubstr("3 of 5 labelled windows hold no scored row")));
   ASSERT_EQ(report.misses.size(), 1U);  // one line for the missed window, not one a row
   EXPECT_EQ(report.misses[0].file, "m");
 }
@@ -369,6 +374,7 @@ TEST(ReportNabTest, ScoresFilesAsSeriesAndRunsTheReference) {
                     .entity = "e",
                     .window = label.window,
                     .file = file,
+                    .opened = jump && i == 100,
                     .value = prng.normal() + (jump ? 50 : 0)});
     }
   }
@@ -378,15 +384,17 @@ TEST(ReportNabTest, ScoresFilesAsSeriesAndRunsTheReference) {
   ASSERT_TRUE(report->nab);
   EXPECT_EQ(report->nab->series, 2U);
   EXPECT_EQ(report->nab->windows, 1U);
-  double ensemble = 0, fired = 0, gaussian = 0, z = 100;
+  double ensemble = 0, fired = 0, incidents = 0, gaussian = 0, z = 100;
   for (const NabResult& result : report->nab->results) {
     if (result.name == "ensemble") ensemble = result.scores[0].score;
+    if (result.name == "incidents") incidents = result.scores[0].score;
     if (result.name == "fired") fired = result.scores[0].score;
     if (result.name == "windowed_gaussian") gaussian = result.scores[0].score;
     if (result.name == "spend_z") z = result.scores[0].score;
   }
   EXPECT_DOUBLE_EQ(ensemble, 100);
   EXPECT_DOUBLE_EQ(fired, 100);
+  EXPECT_DOUBLE_EQ(incidents, 100);
   EXPECT_GT(gaussian, 90);
   EXPECT_LT(z, 90);
   const std::string json = report_json(*report);

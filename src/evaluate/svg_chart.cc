@@ -90,7 +90,7 @@ std::string escape_html(std::string_view raw) {
 
 std::string line_chart(const LineChart& chart) {
   constexpr double kWidth = 520, kHeight = 360;
-  const Frame frame{52, 30, kWidth - 14, kHeight - 48};
+  const Frame frame{52, 30, kWidth - 24, kHeight - 48};
   const auto x_share = [&](double x) {
     if (!chart.x_log) return (x - chart.x_low) / (chart.x_high - chart.x_low);
     return std::log10(std::max(x, chart.x_low) / chart.x_low) / std::log10(chart.x_high / chart.x_low);
@@ -154,7 +154,7 @@ std::string line_chart(const LineChart& chart) {
 
 std::string histogram_chart(std::string_view title, const Histogram& histogram) {
   constexpr double kWidth = 340, kHeight = 220;
-  const Frame frame{44, 26, kWidth - 10, kHeight - 32};
+  const Frame frame{52, 26, kWidth - 12, kHeight - 32};
   std::string out = fmt::format("<svg viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" aria-label=\"{}\">", kWidth, kHeight,
                                 escape_html(title));
   text(out, frame.left, 14, "start", title, " class=\"chart-title\"");
