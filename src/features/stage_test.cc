@@ -161,6 +161,24 @@ TEST(StageTest, AHugeValueLeavesNothingBehind) {
   EXPECT_FLOAT_EQ(at("level.max_1m"), 0.2F);
 }
 
+TEST(StageTest, SmallSpreadsOfLargeLevelsAreSeen) {
+  const FeaturePlan plan =
+      compiled({testing::test_layout(false), {testing::rolling("level", 1, 0, {kMinuteMs, kHourMs})}, {}});
+  std::vector<TestEvent> events;
+  for (int i = 0; i < 41; ++i) {
+    // After a day of silence the level is another one.
+    const double level = i < 20 ? -3e9 : 4e10;
+    events.push_back({1'700'000'000'000 + i * 1000 + (i < 20 ? 0 : kDayMs), {0, level + i % 2}, {"card", ""}, 0});
+  }
+  const auto result = testing::run(plan, events, {});
+  for (const std::size_t i : {18U, 40U}) {
+    for (const char* name : {"level.std_1m", "level.std_1h"}) {
+      EXPECT_NEAR(result.rows[i][static_cast<std::size_t>(plan.find_column(name))], 0.5, 0.01)
+          << name << " of event " << i;
+    }
+  }
+}
+
 TEST(StageTest, IntegerSumsAreExactBeyondFloats) {
   // Each pair cancels at 2^45, where a float moves in steps of 2^22.
   const FeaturePlan plan =
