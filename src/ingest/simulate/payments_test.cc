@@ -6,9 +6,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <numeric>
+#include <regex>
 #include <set>
+#include <string>
 
 #include "core/hash.h"
 #include "ingest/simulate/portable_math.h"
@@ -74,6 +78,24 @@ std::vector<Payment>* PaymentsTest::payments_ = nullptr;
 // changes this number, and needs a decision and new figures in docs/simulator.md.
 TEST(PaymentsFrozenTest, TheFirstHundredThousandAreTheSameForever) {
   EXPECT_EQ(hash_of_lines(take(Parameters{}, 100'000)), 9'052'984'905'574'456'421U);
+}
+
+TEST(PaymentsFrozenTest, DocumentationGivesEveryParameterWithItsValue) {
+  const auto text_of = [](const std::string& path) {
+    std::ifstream file(std::string(ALCEDO_SOURCE_DIR) + "/" + path);
+    EXPECT_TRUE(file) << path;
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  const std::string header = text_of("src/ingest/simulate/parameters.h");
+  const std::string page = text_of("docs/simulator.md");
+  const std::regex parameter(R"((?:double|std::uint32_t|int) ([a-z]\w*) = ([0-9.e-]+);)");
+  int found = 0;
+  for (std::sregex_iterator at(header.begin(), header.end(), parameter), end; at != end; ++at) {
+    const std::string row = "| `" + (*at)[1].str() + "` | " + (*at)[2].str() + " |";
+    EXPECT_NE(page.find(row), std::string::npos) << row;
+    ++found;
+  }
+  EXPECT_GE(found, 80);
 }
 
 TEST(PaymentsFrozenTest, SeedAndCardsDefineTheSequence) {
