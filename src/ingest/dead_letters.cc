@@ -1,4 +1,5 @@
-// One whole line a write(), undone by truncation when it does not fit, so that a reader never meets half a letter from a living writer.
+// One whole line a write(), undone by truncation when it does not fit, so that a reader never meets half a letter from
+// a living writer.
 #include "ingest/dead_letters.h"
 
 #include <fcntl.h>
@@ -104,9 +105,11 @@ Result<DeadLetter> parse_dead_letter(std::string_view line) {
   std::int64_t partition = 0;
   if (!text("time", time) || !text("source", letter.source) || !text("name", letter.partition_name) ||
       !text("reason", letter.reason) || !text("message", letter.message) || !text("bytes_base64", encoded) ||
-      object["partition"].get(partition) != simdjson::SUCCESS || object["offset"].get(letter.offset) != simdjson::SUCCESS) {
-    return error(ErrorCode::kCorrupt,
-                 "not a dead letter: time, source, partition, name, offset, reason, message and bytes_base64 are expected");
+      object["partition"].get(partition) != simdjson::SUCCESS ||
+      object["offset"].get(letter.offset) != simdjson::SUCCESS) {
+    return error(
+        ErrorCode::kCorrupt,
+        "not a dead letter: time, source, partition, name, offset, reason, message and bytes_base64 are expected");
   }
   const auto arrival_ms = parse_iso_time_ms(time);
   auto bytes = decode_base64(encoded);
@@ -137,7 +140,8 @@ Result<std::unique_ptr<DeadLetters>> DeadLetters::open(std::string path, std::ui
   if (!parent.empty()) {
     std::error_code failure;
     std::filesystem::create_directories(parent, failure);
-    if (failure) return error(ErrorCode::kIo, fmt::format("{}: cannot create its directory: {}", path, failure.message()));
+    if (failure)
+      return error(ErrorCode::kIo, fmt::format("{}: cannot create its directory: {}", path, failure.message()));
   }
   std::unique_ptr<DeadLetters> letters(new DeadLetters(std::move(path), bytes_max));
   if (auto opened = letters->open_file(); !opened) return std::unexpected(opened.error());
@@ -156,12 +160,13 @@ Result<> DeadLetters::open_file() {
     ::close(fd);
     return error(ErrorCode::kUnavailable, fmt::format("{}: another process writes these dead letters", path_));
   }
-  struct stat info {};
+  struct stat info{};
   // Whole events stand in it: a file made by somebody else's umask is closed to others, too.
   if (::fchmod(fd, 0600) != 0 || ::fstat(fd, &info) != 0) {
     const int code = errno;
     ::close(fd);
-    return error(ErrorCode::kIo, fmt::format("{}: cannot restrict the dead letters to their owner: {}", path_, cause(code)));
+    return error(ErrorCode::kIo,
+                 fmt::format("{}: cannot restrict the dead letters to their owner: {}", path_, cause(code)));
   }
   if (fd_ >= 0) ::close(fd_);
   fd_ = fd;
@@ -194,8 +199,8 @@ Result<> DeadLetters::load() {
 
 // Writes go where the path leads now: an operator who moved the full file away made room.
 Result<> DeadLetters::follow_path() {
-  struct stat at_path {};
-  struct stat open_file_info {};
+  struct stat at_path{};
+  struct stat open_file_info{};
   if (::fstat(fd_, &open_file_info) != 0) return error(ErrorCode::kIo, fmt::format("{}: {}", path_, cause(errno)));
   const bool there = ::stat(path_.c_str(), &at_path) == 0;
   if (there && at_path.st_ino == open_file_info.st_ino && at_path.st_dev == open_file_info.st_dev) {
@@ -223,10 +228,12 @@ Result<bool> DeadLetters::append(const DeadLetter& letter) {
   }
   full_ = !fits();
   if (full_) {
-    return error(ErrorCode::kUnavailable,
-                 fmt::format("{}: the dead letters are full ({} of {} bytes), so reading pauses; look at them, then move the file away "
-                             "and reading goes on",
-                             path_, size_bytes_, bytes_max_));
+    return error(
+        ErrorCode::kUnavailable,
+        fmt::format(
+            "{}: the dead letters are full ({} of {} bytes), so reading pauses; look at them, then move the file away "
+            "and reading goes on",
+            path_, size_bytes_, bytes_max_));
   }
   std::size_t done = 0;
   while (done < line.size()) {

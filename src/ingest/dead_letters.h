@@ -1,4 +1,5 @@
-// Keeps every record that could not become an event, with its exact bytes and the reason, so that nothing is lost by being wrong.
+// Keeps every record that could not become an event, with its exact bytes and the reason, so that nothing is lost by
+// being wrong.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +16,13 @@ namespace alcedo::ingest {
 
 /// One record set aside.
 struct DeadLetter {
-  std::string bytes;           // as they came
-  std::string source;          // the source's URI
+  std::string bytes;   // as they came
+  std::string source;  // the source's URI
   std::int32_t partition = 0;
   std::string partition_name;  // PartitionInfo::file; may be empty
   std::int64_t offset = 0;
-  std::string reason;          // a stable name: "malformed", "ahead", ...
-  std::string message;         // for a person
+  std::string reason;   // a stable name: "malformed", "ahead", ...
+  std::string message;  // for a person
   std::int64_t arrival_ms = 0;
 };
 
@@ -29,15 +30,18 @@ struct DeadLetter {
 ///   {"time":"2026-…Z","source":"file:x.csv","partition":0,"name":"x","offset":7,"reason":"malformed","message":"…","bytes_base64":"…"}
 /// time is the record's arrival.
 ///
-/// Once     A record is known by (source, partition, name, offset); one that stands in the file is not written again, so a replay from
+/// Once     A record is known by (source, partition, name, offset); one that stands in the file is not written again,
+/// so a replay from
 ///          the start adds nothing. What was moved away is known until the process ends.
-/// Bound    At `bytes_max` append() refuses, so that the caller pauses its source. It goes on by itself once the file was moved away,
+/// Bound    At `bytes_max` append() refuses, so that the caller pauses its source. It goes on by itself once the file
+/// was moved away,
 ///          deleted or emptied. A single letter always fits into an empty file.
 /// Threads  One at a time. One process at a time writes a file (flock); readers need no lock.
 /// Cost     One write() a letter; about 40 bytes of memory a letter in the file.
 class DeadLetters {
  public:
-  /// Creates file and directory if needed; cuts a torn last line. Errors: kIo with the path; kUnavailable if another process writes it.
+  /// Creates file and directory if needed; cuts a torn last line. Errors: kIo with the path; kUnavailable if another
+  /// process writes it.
   static Result<std::unique_ptr<DeadLetters>> open(std::string path, std::uint64_t bytes_max);
   ~DeadLetters();
   DeadLetters(const DeadLetters&) = delete;
@@ -57,7 +61,7 @@ class DeadLetters {
   std::uint64_t unreadable_lines() const { return unreadable_; }  // in the file when it was opened; kept, but unknown
   std::uint64_t torn_bytes() const { return torn_bytes_; }        // cut at open()
   std::uint64_t size_bytes() const { return size_bytes_; }
-  bool full() const { return full_; }                             // the last append() found it so
+  bool full() const { return full_; }  // the last append() found it so
   const std::string& path() const { return path_; }
 
  private:
@@ -89,8 +93,8 @@ class DeadLetters {
   bool full_ = false;
 };
 
-/// Calls `visit` with each letter of a file in order until it returns false. Returns how many lines could not be read (damaged, or still
-/// being written). Errors: kNotFound, kIo.
+/// Calls `visit` with each letter of a file in order until it returns false. Returns how many lines could not be read
+/// (damaged, or still being written). Errors: kNotFound, kIo.
 Result<std::uint64_t> read_dead_letters(const std::string& path, const std::function<bool(const DeadLetter&)>& visit);
 
 /// One line, without the newline. Errors: kCorrupt, saying what is wrong.

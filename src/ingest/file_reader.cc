@@ -48,12 +48,14 @@ Error file_error(const std::string& path, int code) {
     case ENOENT:
     case ENOTDIR: {
       const std::string nearest = neighbour_of(path);
-      return {ErrorCode::kNotFound, fmt::format("{}: {}; {}", path, cause,
-                                                nearest.empty() ? "check the path" : fmt::format("did you mean {}?", nearest))};
+      return {ErrorCode::kNotFound,
+              fmt::format("{}: {}; {}", path, cause,
+                          nearest.empty() ? "check the path" : fmt::format("did you mean {}?", nearest))};
     }
     case EACCES:
     case EPERM:
-      return {ErrorCode::kIo, fmt::format("{}: {}; make it readable for this user (chmod, chown) or run as its owner", path, cause)};
+      return {ErrorCode::kIo,
+              fmt::format("{}: {}; make it readable for this user (chmod, chown) or run as its owner", path, cause)};
     case EISDIR:
       return {ErrorCode::kInvalidArgument,
               fmt::format("{}: is a directory; name its files, or a pattern such as {}/*.csv", path,
@@ -61,7 +63,8 @@ Error file_error(const std::string& path, int code) {
     case EMFILE:
     case ENFILE:
       return {ErrorCode::kUnavailable, fmt::format("{}: {}; raise the limit (ulimit -n)", path, cause)};
-    default: return {ErrorCode::kIo, fmt::format("{}: {}", path, cause)};
+    default:
+      return {ErrorCode::kIo, fmt::format("{}: {}", path, cause)};
   }
 }
 
@@ -70,7 +73,7 @@ Result<std::unique_ptr<FileReader>> FileReader::open(std::string path, bool grow
   // Without O_NONBLOCK the opening of a pipe waits for its writer, and no stop() would reach it.
   reader->fd_ = ::open(reader->path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (reader->fd_ < 0) return std::unexpected(file_error(reader->path_, errno));
-  struct stat info {};
+  struct stat info{};
   if (::fstat(reader->fd_, &info) != 0) return std::unexpected(file_error(reader->path_, errno));
   if (S_ISDIR(info.st_mode)) return std::unexpected(file_error(reader->path_, EISDIR));
   reader->regular_ = S_ISREG(info.st_mode);
@@ -96,7 +99,7 @@ void FileReader::park() {
 Result<> FileReader::reopen() {
   fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd_ < 0) return std::unexpected(file_error(path_, errno));
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd_, &info) != 0) return std::unexpected(file_error(path_, errno));
   const Identity now{static_cast<std::uint64_t>(info.st_dev), static_cast<std::uint64_t>(info.st_ino)};
   if (!(now == identity_) || static_cast<std::uint64_t>(info.st_size) < position_bytes_) {
@@ -107,7 +110,7 @@ Result<> FileReader::reopen() {
 }
 
 bool FileReader::truncated() const {
-  struct stat info {};
+  struct stat info{};
   if (!regular_ || fd_ < 0 || ::fstat(fd_, &info) != 0) return false;
   return static_cast<std::uint64_t>(info.st_size) < position_bytes_ + (in_end_ - in_begin_);
 }
@@ -167,13 +170,15 @@ Result<FileReader::State> FileReader::read(std::string_view& bytes) {
 Result<FileReader::State> FileReader::decode(std::string_view& bytes) {
   if (kind_ == Kind::kUnknown) {
     while (in_end_ - in_begin_ < sizeof kGzipMagic) {
-      // One first byte that is not the magic's is enough; waiting for a second could hold back a one-byte file that grows.
+      // One first byte that is not the magic's is enough; waiting for a second could hold back a one-byte file that
+      // grows.
       if (in_end_ > in_begin_ && static_cast<unsigned char>(in_[in_begin_]) != kGzipMagic[0]) break;
       auto state = fill();
       if (!state || *state == State::kWait) return state;
       if (*state == State::kEnd) break;
     }
-    if (in_end_ - in_begin_ >= sizeof kGzipMagic && std::memcmp(in_.data() + in_begin_, kGzipMagic, sizeof kGzipMagic) == 0) {
+    if (in_end_ - in_begin_ >= sizeof kGzipMagic &&
+        std::memcmp(in_.data() + in_begin_, kGzipMagic, sizeof kGzipMagic) == 0) {
       CHECK(::inflateInit2(&zlib_, kGzipWindowBits) == Z_OK);
       kind_ = Kind::kGzip;
       in_member_ = true;
@@ -200,19 +205,21 @@ Result<FileReader::State> FileReader::inflate_some(std::string_view& bytes) {
       if (!state || *state == State::kWait) return state;
       if (*state == State::kEnd) {
         if (!in_member_) return state;
-        return fail({ErrorCode::kCorrupt,
-                     fmt::format("{}: the gzip data ends too early, at byte {}; the file is truncated, fetch it again (all whole records "
-                                 "before that were read)",
-                                 path_, position_bytes_)});
+        return fail({ErrorCode::kCorrupt, fmt::format("{}: the gzip data ends too early, at byte {}; the file is "
+                                                      "truncated, fetch it again (all whole records "
+                                                      "before that were read)",
+                                                      path_, position_bytes_)});
       }
     }
     if (!in_member_) {
       while (in_begin_ < in_end_ && in_[in_begin_] == '\0') ++in_begin_, ++position_bytes_;
       if (in_begin_ == in_end_) continue;
       if (static_cast<unsigned char>(in_[in_begin_]) != kGzipMagic[0]) {
-        return fail({ErrorCode::kCorrupt,
-                     fmt::format("{}: bytes that are not gzip follow the compressed data at byte {}; all records before that were read",
-                                 path_, position_bytes_)});
+        return fail(
+            {ErrorCode::kCorrupt,
+             fmt::format(
+                 "{}: bytes that are not gzip follow the compressed data at byte {}; all records before that were read",
+                 path_, position_bytes_)});
       }
       CHECK(::inflateReset(&zlib_) == Z_OK);
       in_member_ = true;
@@ -229,9 +236,11 @@ Result<FileReader::State> FileReader::inflate_some(std::string_view& bytes) {
     out_was_full_ = zlib_.avail_out == 0 && code == Z_OK;
     if (code == Z_STREAM_END) in_member_ = false;
     if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR) {
-      Error damaged{ErrorCode::kCorrupt,
-                    fmt::format("{}: damaged gzip data at byte {} ({}); fetch the file again (all whole records before that were read)",
-                                path_, position_bytes_, zlib_.msg != nullptr ? zlib_.msg : "unreadable")};
+      Error damaged{
+          ErrorCode::kCorrupt,
+          fmt::format(
+              "{}: damaged gzip data at byte {} ({}); fetch the file again (all whole records before that were read)",
+              path_, position_bytes_, zlib_.msg != nullptr ? zlib_.msg : "unreadable")};
       if (bytes.empty()) return fail(std::move(damaged));
       failure_ = std::move(damaged);
     }

@@ -14,8 +14,8 @@
 
 namespace alcedo::ingest {
 
-/// Reads forward, 64 KB at a time. A UTF-8 byte order mark at the start of the decoded text is dropped. Several gzip members in a row are
-/// one text; zeros behind the last are padding.
+/// Reads forward, 64 KB at a time. A UTF-8 byte order mark at the start of the decoded text is dropped. Several gzip
+/// members in a row are one text; zeros behind the last are padding.
 ///
 /// Threads  One at a time.
 /// Memory   64 KB, 128 KB and zlib's 40 KB for gzip; a parked reader keeps only zlib's.
@@ -38,8 +38,8 @@ class FileReader {
   FileReader(const FileReader&) = delete;
   FileReader& operator=(const FileReader&) = delete;
 
-  /// `bytes` lives until the next call. Errors: kCorrupt (damaged or truncated gzip) naming file and byte, kIo. What was decodable
-  /// before the fault has been given by earlier calls; the error then stays.
+  /// `bytes` lives until the next call. Errors: kCorrupt (damaged or truncated gzip) naming file and byte, kIo. What
+  /// was decodable before the fault has been given by earlier calls; the error then stays.
   Result<State> read(std::string_view& bytes);
 
   /// Gives the descriptor and buffers back until the next read(). Only for regular files that do not grow.
@@ -83,7 +83,8 @@ class FileReader {
   std::optional<Error> failure_;
 };
 
-/// "x.csv: No such file or directory; ..." with the nearest name in its directory where there is one. `code` is errno's.
+/// "x.csv: No such file or directory; ..." with the nearest name in its directory where there is one. `code` is
+/// errno's.
 Error file_error(const std::string& path, int code);
 
 }  // namespace alcedo::ingest

@@ -1,4 +1,5 @@
-// Opens lazily, parks the least recently used beyond the limit, and finds rotation by comparing the path's inode with the open one.
+// Opens lazily, parks the least recently used beyond the limit, and finds rotation by comparing the path's inode with
+// the open one.
 #include "ingest/file_source.h"
 
 #include <fmt/format.h>
@@ -31,18 +32,19 @@ contract::Format format_of(std::string_view path) {
 }  // namespace
 
 Result<std::vector<std::string>> expand_path(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   if (::stat(path.c_str(), &info) == 0 || path.find_first_of("*?[") == std::string::npos) return std::vector{path};
   glob_t found{};
   const int code = ::glob(path.c_str(), GLOB_NOSORT, nullptr, &found);
   std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + (code == 0 ? found.gl_pathc : 0));
   ::globfree(&found);
   std::erase_if(paths, [](const std::string& match) {
-    struct stat of_match {};
+    struct stat of_match{};
     return ::stat(match.c_str(), &of_match) == 0 && S_ISDIR(of_match.st_mode);
   });
   if (paths.empty()) {
-    return error(ErrorCode::kNotFound, fmt::format("{}: no file has a name of this pattern; quote it if the shell changed it", path));
+    return error(ErrorCode::kNotFound,
+                 fmt::format("{}: no file has a name of this pattern; quote it if the shell changed it", path));
   }
   std::ranges::sort(paths);
   return paths;
@@ -75,9 +77,11 @@ Result<std::unique_ptr<FileSource>> FileSource::create(const std::vector<std::st
       }
       Partition& partition = partitions[it->second];
       if (partition.info.format != format) {
-        refuse({ErrorCode::kInvalidArgument,
-                fmt::format("{} and {} would be one partition \"{}\" but have different formats; give the format, or rename one",
-                            partition.paths.front(), path, it->first)});
+        refuse(
+            {ErrorCode::kInvalidArgument,
+             fmt::format(
+                 "{} and {} would be one partition \"{}\" but have different formats; give the format, or rename one",
+                 partition.paths.front(), path, it->first)});
         continue;
       }
       partition.paths.push_back(std::move(path));
@@ -99,7 +103,8 @@ Result<std::unique_ptr<FileSource>> FileSource::create(const std::vector<std::st
       source->bytes_total_ += reader->size_bytes();
       if (!reader->regular() && !with_content.empty()) {
         refuse({ErrorCode::kInvalidArgument,
-                fmt::format("{}: a pipe must be the first of the files that are partition \"{}\"", path, partition.info.file)});
+                fmt::format("{}: a pipe must be the first of the files that are partition \"{}\"", path,
+                            partition.info.file)});
         continue;
       }
       if (!has_header) {
@@ -113,17 +118,19 @@ Result<std::unique_ptr<FileSource>> FileSource::create(const std::vector<std::st
         refuse(header.error());
       } else if (header->empty()) {
         if (chosen.follow) {
-          refuse({ErrorCode::kNotReady, fmt::format("{}: has no header line yet, so its columns are unknown; write it first, or name "
-                                                    "the columns",
-                                                    path)});
+          refuse({ErrorCode::kNotReady,
+                  fmt::format("{}: has no header line yet, so its columns are unknown; write it first, or name "
+                              "the columns",
+                              path)});
         }
       } else if (partition.info.header.empty() || partition.info.header == *header) {
         partition.info.header = std::move(*header);
         with_content.push_back(path);
       } else {
         refuse({ErrorCode::kInvalidArgument,
-                fmt::format("{}: its header ({}) is not that of {} ({}), but both are partition \"{}\"", path, fmt::join(*header, ","),
-                            with_content.front(), fmt::join(partition.info.header, ","), partition.info.file)});
+                fmt::format("{}: its header ({}) is not that of {} ({}), but both are partition \"{}\"", path,
+                            fmt::join(*header, ","), with_content.front(), fmt::join(partition.info.header, ","),
+                            partition.info.file)});
       }
     }
     partition.paths = std::move(with_content);
@@ -172,13 +179,14 @@ Result<std::vector<std::string>> FileSource::read_header(Partition& partition, s
     if (ended) splitter.finish();
   }
   if (too_long) {
-    return error(ErrorCode::kInvalidArgument, fmt::format("{}: its first line is over 1 MB and cannot be a header; is it CSV?", path));
+    return error(ErrorCode::kInvalidArgument,
+                 fmt::format("{}: its first line is over 1 MB and cannot be a header; is it CSV?", path));
   }
   auto header = contract::split_csv_header(record, options_.delimiter);
   if (header.size() == 1 && header.front().find_first_of("\t;") != std::string::npos) {
     return error(ErrorCode::kInvalidArgument,
-                 fmt::format("{}: its header is one column, \"{}\"; set the delimiter ({}) if it has more", path, header.front(),
-                             header.front().contains('\t') ? "tab" : "\";\""));
+                 fmt::format("{}: its header is one column, \"{}\"; set the delimiter ({}) if it has more", path,
+                             header.front(), header.front().contains('\t') ? "tab" : "\";\""));
   }
   if (!reader->regular()) {
     keep_pipe(partition, std::move(reader));
@@ -250,8 +258,9 @@ bool FileSource::take_header(Partition& partition, std::string_view record) {
   const HeaderMatch match = match_header(record, options_.delimiter, partition.info.header);
   if (match == HeaderMatch::kSame) return true;
   if (match == HeaderMatch::kNone && partition.begun_again) return false;
-  partition.failure = Error{ErrorCode::kCorrupt, fmt::format("{}: its header is no longer the one that it had when it was opened ({})",
-                                                             partition.paths[partition.path], fmt::join(partition.info.header, ","))};
+  partition.failure =
+      Error{ErrorCode::kCorrupt, fmt::format("{}: its header is no longer the one that it had when it was opened ({})",
+                                             partition.paths[partition.path], fmt::join(partition.info.header, ","))};
   return true;
 }
 
@@ -297,7 +306,7 @@ Result<bool> FileSource::began_again(Partition& partition) {
     partition.splitter->finish();
     return true;
   }
-  struct stat info {};
+  struct stat info{};
   if (::stat(path.c_str(), &info) != 0) return false;  // between removal and creation
   const FileReader::Identity now{static_cast<std::uint64_t>(info.st_dev), static_cast<std::uint64_t>(info.st_ino)};
   if (now == partition.reader->identity() || info.st_size == 0) return false;
@@ -305,7 +314,8 @@ Result<bool> FileSource::began_again(Partition& partition) {
   return true;
 }
 
-Result<ReadState> FileSource::read(std::int32_t number, RawBatch& out, std::size_t records_max, std::chrono::milliseconds wait) {
+Result<ReadState> FileSource::read(std::int32_t number, RawBatch& out, std::size_t records_max,
+                                   std::chrono::milliseconds wait) {
   Partition& partition = partitions_.at(static_cast<std::size_t>(number));
   partition.last_used = ++uses_;
   const std::int64_t until_ns = steady_ns() + wait.count() * 1'000'000;

@@ -17,13 +17,16 @@ namespace alcedo::ingest {
 
 /// Reads JSON lines and CSV, plain or gzip (known by its magic bytes), from files, patterns and named pipes.
 ///
-/// Partitions  In the order of the given paths; a pattern stands for its matches in byte order. Files with the same file_key() are one
-///             partition, read one after the other, and must have one format and one header. CSV files without any content are
-///             left out (they have no header to tell about).
+/// Partitions  In the order of the given paths; a pattern stands for its matches in byte order. Files with the same
+/// file_key() are one
+///             partition, read one after the other, and must have one format and one header. CSV files without any
+///             content are left out (they have no header to tell about).
 /// Offsets     Count the records from 0. Header lines, blank lines and a UTF-8 byte order mark are no records.
-/// Follow      The last file of each partition is followed as `tail -F` does. A line without its newline is not there yet. When the path
-///             names another, non-empty file, the old one is read to its end first; a file that became shorter is read from its
-///             start. Both are counted, and offsets go on. A source that rotates is not repeatable: what rotated away is gone.
+/// Follow      The last file of each partition is followed as `tail -F` does. A line without its newline is not there
+/// yet. When the path
+///             names another, non-empty file, the old one is read to its end first; a file that became shorter is read
+///             from its start. Both are counted, and offsets go on. A source that rotates is not repeatable: what
+///             rotated away is gone.
 /// Repeats     Without follow, the same files give the same bytes at the same offsets.
 /// Limits      256 files are open at once; others are parked (about 64 KB each) and continued where they were.
 class FileSource : public Source {
@@ -31,16 +34,17 @@ class FileSource : public Source {
   struct Options {
     std::optional<contract::Format> format;  // unset: .csv and .tsv (before .gz) are CSV, all else JSON lines
     char delimiter = ',';
-    std::vector<std::string> columns;        // CSV without a header line
+    std::vector<std::string> columns;  // CSV without a header line
     bool follow = false;
     std::int64_t follow_poll_ms = 100;
-    std::int64_t opened_ms = 0;              // arrival time of all records that are not followed
-    std::function<std::int64_t()> now_ms;    // arrival time of followed records; unset: the wall clock
+    std::int64_t opened_ms = 0;                   // arrival time of all records that are not followed
+    std::function<std::int64_t()> now_ms;         // arrival time of followed records; unset: the wall clock
     const std::atomic<bool>* stopping = nullptr;  // ends the wait for a pipe's header line in create()
   };
 
   /// Opens every file once and reads CSV headers; for a pipe that means waiting for its first line.
-  /// Errors: kNotFound, kIo, kInvalidArgument, kCorrupt: all unusable files in one message, each with cause and what to do.
+  /// Errors: kNotFound, kIo, kInvalidArgument, kCorrupt: all unusable files in one message, each with cause and what to
+  /// do.
   static Result<std::unique_ptr<FileSource>> create(const std::vector<std::string>& paths, Options options);
 
   std::size_t num_partitions() const override { return partitions_.size(); }
@@ -48,9 +52,10 @@ class FileSource : public Source {
   bool merge_by_time() const override { return partitions_.size() > 1; }
   Progress progress() const override;  // bytes as stored; total 0 if a pipe is among them or files are followed
 
-  /// Waits only for pipes and followed files. Errors: kIo, kCorrupt; the same again for each later call on that partition, while others
-  /// can be read on. The torn last record of a truncated gzip is left out.
-  Result<ReadState> read(std::int32_t partition, RawBatch& out, std::size_t records_max, std::chrono::milliseconds wait) override;
+  /// Waits only for pipes and followed files. Errors: kIo, kCorrupt; the same again for each later call on that
+  /// partition, while others can be read on. The torn last record of a truncated gzip is left out.
+  Result<ReadState> read(std::int32_t partition, RawBatch& out, std::size_t records_max,
+                         std::chrono::milliseconds wait) override;
   void stop() override { interrupt_.raise(); }
 
   struct FollowCounts {
@@ -68,9 +73,9 @@ class FileSource : public Source {
     std::unique_ptr<FileReader> reader;
     std::optional<contract::RecordSplitter> splitter;
     bool file_ended = false;
-    bool header_due = false;  // the next record may be a header line
+    bool header_due = false;   // the next record may be a header line
     bool begun_again = false;  // after a rotation or truncation: a header line is possible, not certain
-    bool rotating = false;    // another file has the path; the old one is being read to its end
+    bool rotating = false;     // another file has the path; the old one is being read to its end
     std::int64_t next_offset = 0;
     std::uint64_t last_used = 0;
     std::optional<Error> failure;
@@ -98,8 +103,8 @@ class FileSource : public Source {
   std::uint64_t bytes_ended_ = 0;  // of files that were read to their end
 };
 
-/// The files that a path or pattern (* ? [..]) means, in byte order. A path that exists is itself, whatever characters it has.
-/// Errors: kNotFound.
+/// The files that a path or pattern (* ? [..]) means, in byte order. A path that exists is itself, whatever characters
+/// it has. Errors: kNotFound.
 Result<std::vector<std::string>> expand_path(const std::string& path);
 
 }  // namespace alcedo::ingest

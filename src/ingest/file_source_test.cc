@@ -122,7 +122,8 @@ TEST(FileSourceTest, ATruncatedGzipGivesEveryWholeRecordAndThenTheErrorForGood) 
     const auto end = drain(*source, 0, got);
     ASSERT_FALSE(end) << keep;
     EXPECT_EQ(end.error().code, ErrorCode::kCorrupt);
-    EXPECT_THAT(end.error().message, AllOf(HasSubstr("cut.json.gz"), HasSubstr(fmt::format("byte {}", keep)), HasSubstr("truncated")));
+    EXPECT_THAT(end.error().message,
+                AllOf(HasSubstr("cut.json.gz"), HasSubstr(fmt::format("byte {}", keep)), HasSubstr("truncated")));
     ASSERT_GE(got.size(), std::max<std::size_t>(most, 1));
     // No more than a deflate block's worth is held back.
     ASSERT_GE(got.size() * packed.size(), all.size() * keep * 8 / 10);
@@ -157,7 +158,8 @@ TEST(FileSourceTest, EmptyFilesEndAtOnceAndAnEmptyCsvIsLeftOut) {
   std::vector<Got> got;
   EXPECT_EQ(*drain(*json, 0, got), ReadState::kEnd);
   EXPECT_EQ(*drain(*json, 1, got), ReadState::kEnd);
-  auto csv = open_ok({scratch.write("e.csv", ""), scratch.write("full.csv", "a\n1\n"), scratch.write("head.csv", "a\n")});
+  auto csv =
+      open_ok({scratch.write("e.csv", ""), scratch.write("full.csv", "a\n1\n"), scratch.write("head.csv", "a\n")});
   ASSERT_EQ(csv->num_partitions(), 2U);
   EXPECT_EQ(csv->partition(0).file, "full");
   EXPECT_EQ(*drain(*csv, 1, got), ReadState::kEnd);
@@ -196,12 +198,12 @@ TEST(FileSourceTest, FilesWithOneKeyAreOnePartitionInTheGivenOrder) {
 
 TEST(FileSourceTest, FilesOfOnePartitionMustAgree) {
   const ScratchDirectory scratch;
-  const auto other_header =
-      FileSource::create({scratch.write("a/cpu.csv", "t,v\n"), scratch.write("b/cpu.csv", "v,t\n")}, FileSource::Options{});
+  const auto other_header = FileSource::create(
+      {scratch.write("a/cpu.csv", "t,v\n"), scratch.write("b/cpu.csv", "v,t\n")}, FileSource::Options{});
   ASSERT_FALSE(other_header);
   EXPECT_THAT(other_header.error().message, AllOf(HasSubstr("b/cpu.csv"), HasSubstr("v,t"), HasSubstr("t,v")));
-  const auto other_format =
-      FileSource::create({scratch.write("a/mem.csv", "t,v\n"), scratch.write("b/mem.json", "{}\n")}, FileSource::Options{});
+  const auto other_format = FileSource::create(
+      {scratch.write("a/mem.csv", "t,v\n"), scratch.write("b/mem.json", "{}\n")}, FileSource::Options{});
   ASSERT_FALSE(other_format);
   EXPECT_THAT(other_format.error().message, HasSubstr("different formats"));
 }
@@ -228,8 +230,8 @@ TEST(FileSourceTest, EveryUnusableFileIsNamedWithItsCauseAndWhatToDo) {
   ASSERT_FALSE(source);
   EXPECT_EQ(source.error().code, ErrorCode::kNotFound);
   EXPECT_THAT(source.error().message,
-              AllOf(HasSubstr("No such file"), HasSubstr("did you mean"), HasSubstr("events.json?"), HasSubstr("is a directory"),
-                    HasSubstr("folder/*.csv"), HasSubstr("nowhere/x.json")));
+              AllOf(HasSubstr("No such file"), HasSubstr("did you mean"), HasSubstr("events.json?"),
+                    HasSubstr("is a directory"), HasSubstr("folder/*.csv"), HasSubstr("nowhere/x.json")));
 }
 
 TEST(FileSourceTest, AnUnreadableFileSaysHowToMakeItReadable) {
@@ -257,7 +259,8 @@ TEST(FileSourceTest, ThousandsOfFilesAreMergedWithAFewHundredOpen) {
   const ScratchDirectory scratch;
   constexpr int kFiles = 400;
   const auto all = lines(3000);  // more than one 64 KB chunk in the plain ones, several in the packed ones
-  for (int i = 0; i < kFiles; ++i) scratch.write(fmt::format("{:04}.json", i), i % 7 == 0 ? gzip(joined(all)) : joined(all));
+  for (int i = 0; i < kFiles; ++i)
+    scratch.write(fmt::format("{:04}.json", i), i % 7 == 0 ? gzip(joined(all)) : joined(all));
   auto source = open_ok({scratch / "*.json"});
   ASSERT_EQ(source->num_partitions(), std::size_t{kFiles});
   std::vector<std::size_t> read(kFiles);

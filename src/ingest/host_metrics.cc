@@ -1,4 +1,5 @@
-// Parses /proc by hand: the files are small, their formats are frozen kernel interfaces, and a missing one must not matter.
+// Parses /proc by hand: the files are small, their formats are frozen kernel interfaces, and a missing one must not
+// matter.
 #include "ingest/host_metrics.h"
 
 #include <dirent.h>
@@ -10,8 +11,10 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 #include <set>
+#include <type_traits>
 
 namespace alcedo::ingest {
 namespace {
@@ -47,6 +50,10 @@ std::optional<T> number(std::string_view word) {
   T value{};
   const auto [end, failure] = std::from_chars(word.data(), word.data() + word.size(), value);
   if (failure != std::errc{} || end != word.data() + word.size()) return std::nullopt;
+  // Text can spell them, a metric cannot.
+  if constexpr (std::is_floating_point_v<T>) {
+    if (!std::isfinite(value)) return std::nullopt;
+  }
   return value;
 }
 
@@ -104,7 +111,7 @@ std::string command_group(std::string_view command) {
 }
 
 std::optional<FilesystemSpace> ask_statvfs(const std::string& mount_point) {
-  struct statvfs info {};
+  struct statvfs info{};
   if (::statvfs(mount_point.c_str(), &info) != 0) return std::nullopt;
   const auto unit = static_cast<std::uint64_t>(info.f_frsize);
   return FilesystemSpace{info.f_blocks * unit, info.f_bfree * unit, info.f_bavail * unit};
@@ -129,7 +136,8 @@ std::optional<std::string> HostMetrics::read(std::string_view name) const {
   std::string text;
   std::array<char, 16384> chunk;
   ssize_t got = 0;
-  while (text.size() < kFileBytesMax && ((got = ::read(fd, chunk.data(), chunk.size())) > 0 || (got < 0 && errno == EINTR))) {
+  while (text.size() < kFileBytesMax &&
+         ((got = ::read(fd, chunk.data(), chunk.size())) > 0 || (got < 0 && errno == EINTR))) {
     if (got > 0) text.append(chunk.data(), static_cast<std::size_t>(got));
   }
   ::close(fd);
@@ -172,8 +180,9 @@ void HostMetrics::sample_stat(std::vector<Sample>& out, std::uint64_t& cpu_ticks
       ticks.resize(8);  // older kernels know fewer kinds; guest time is part of user time
       const CpuTimes now{ticks[0] + ticks[1], ticks[2] + ticks[5] + ticks[6], ticks[3], ticks[4], ticks[7]};
       if (cpu_before_) {
-        const CpuTimes d{grown(now.user, cpu_before_->user), grown(now.system, cpu_before_->system), grown(now.idle, cpu_before_->idle),
-                         grown(now.iowait, cpu_before_->iowait), grown(now.steal, cpu_before_->steal)};
+        const CpuTimes d{grown(now.user, cpu_before_->user), grown(now.system, cpu_before_->system),
+                         grown(now.idle, cpu_before_->idle), grown(now.iowait, cpu_before_->iowait),
+                         grown(now.steal, cpu_before_->steal)};
         cpu_ticks = d.total();
         if (cpu_ticks > 0) {
           out.push_back({"cpu_busy_ratio", "", share(d.user + d.system + d.steal, cpu_ticks)});
@@ -318,8 +327,9 @@ void HostMetrics::sample_pressure(std::vector<Sample>& out) const {
     std::string_view file;
     std::string_view metric;
   };
-  for (const Resource& resource : {Resource{"pressure/cpu", "pressure_cpu_ratio"}, Resource{"pressure/memory", "pressure_memory_ratio"},
-                                   Resource{"pressure/io", "pressure_io_ratio"}}) {
+  for (const Resource& resource :
+       {Resource{"pressure/cpu", "pressure_cpu_ratio"}, Resource{"pressure/memory", "pressure_memory_ratio"},
+        Resource{"pressure/io", "pressure_io_ratio"}}) {
     const auto text = read(resource.file);
     if (!text) continue;
     std::string_view left = *text;
@@ -328,7 +338,8 @@ void HostMetrics::sample_pressure(std::vector<Sample>& out) const {
     std::string_view field = next_word(line);
     constexpr std::string_view kField = "avg10=";
     if (!field.starts_with(kField)) continue;
-    if (const auto percent = number<double>(field.substr(kField.size()))) out.push_back({resource.metric, "", *percent / 100});
+    if (const auto percent = number<double>(field.substr(kField.size())))
+      out.push_back({resource.metric, "", *percent / 100});
   }
 }
 

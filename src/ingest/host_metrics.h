@@ -21,19 +21,19 @@ struct FilesystemSpace {
 
 /// Reads a proc tree. What is missing or unreadable (containers, other kernels) leaves its metrics out, nothing more.
 ///
-///   cpu_busy_ratio, cpu_user_ratio, cpu_system_ratio, cpu_iowait_ratio, cpu_steal_ratio   of all CPUs, since the last sample
-///   load_average_1m
-///   memory_used_ratio, memory_available_bytes, swap_used_ratio
-///   disk_reads_total, disk_writes_total, disk_read_bytes_total, disk_written_bytes_total, disk_busy_seconds_total      by disk
-///   filesystem_used_ratio, filesystem_available_bytes                                                        by mount point
-///   network_{receive,transmit}_{bytes,packets,errors,drops}_total                                             by interface
-///   pressure_cpu_ratio, pressure_memory_ratio, pressure_io_ratio   share of the last 10 s in which some task waited for it
-///   processes_count, processes_running, processes_blocked, context_switches_total
-///   process_cpu_ratio   of all CPUs since the last sample, by command name, the highest 5
+///   cpu_busy_ratio, cpu_user_ratio, cpu_system_ratio, cpu_iowait_ratio, cpu_steal_ratio   of all CPUs, since the last
+///   sample load_average_1m memory_used_ratio, memory_available_bytes, swap_used_ratio disk_reads_total,
+///   disk_writes_total, disk_read_bytes_total, disk_written_bytes_total, disk_busy_seconds_total      by disk
+///   filesystem_used_ratio, filesystem_available_bytes                                                        by mount
+///   point network_{receive,transmit}_{bytes,packets,errors,drops}_total                                             by
+///   interface pressure_cpu_ratio, pressure_memory_ratio, pressure_io_ratio   share of the last 10 s in which some task
+///   waited for it processes_count, processes_running, processes_blocked, context_switches_total process_cpu_ratio   of
+///   all CPUs since the last sample, by command name, the highest 5
 ///
-/// Real disks only (no loop, ram, zram, dm, md, optical; no partitions), network interfaces that ever moved a byte and are not lo, file
-/// systems on a block device and the container root; network file systems are left out, since asking a dead one never returns.
-/// At most 32 each. Source  Linux, Documentation/filesystems/proc.rst, Documentation/admin-guide/iostats.rst, accounting/psi.rst.
+/// Real disks only (no loop, ram, zram, dm, md, optical; no partitions), network interfaces that ever moved a byte and
+/// are not lo, file systems on a block device and the container root; network file systems are left out, since asking a
+/// dead one never returns. At most 32 each. Source  Linux, Documentation/filesystems/proc.rst,
+/// Documentation/admin-guide/iostats.rst, accounting/psi.rst.
 ///
 /// Threads  One at a time.   Cost  about 10 us a process and 20 us a file of the tree.
 class HostMetrics {

@@ -1,4 +1,5 @@
-// Sleeps until the next full interval; whatever happened to the clock meanwhile, the next due time is computed from now.
+// Sleeps until the next full interval; whatever happened to the clock meanwhile, the next due time is computed from
+// now.
 #include "ingest/host_source.h"
 
 #include <fmt/format.h>
@@ -43,9 +44,10 @@ Result<std::unique_ptr<HostSource>> HostSource::create(Options options) {
   std::unique_ptr<HostSource> source(new HostSource(std::move(options), std::move(*log), {}));
   if (source->options_.instance.empty()) source->options_.instance = source->metrics_.host_name();
   if (source->metrics_.sample().empty()) {
-    return error(ErrorCode::kNotFound,
-                 fmt::format("host: nothing can be read in {}; this source needs Linux with its proc file system mounted",
-                             source->options_.proc_root));
+    return error(
+        ErrorCode::kNotFound,
+        fmt::format("host: nothing can be read in {}; this source needs Linux with its proc file system mounted",
+                    source->options_.proc_root));
   }
   const std::int64_t interval_ms = source->options_.interval_ms;
   source->next_due_ms_ = (source->options_.now_ms() / interval_ms + 1) * interval_ms;

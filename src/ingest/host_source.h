@@ -13,22 +13,23 @@ namespace alcedo::ingest {
 
 /// At each full interval of the wall clock, one JSON record a metric, all with that interval's time:
 ///   {"__name__":"disk_reads_total","instance":"web-1","device":"sda","value":12,"timestamp":1763900000000}
-/// `device` is left out where a metric has none. A sample that is late (paused, asleep, disk full) is skipped and counted, never made up
-/// for: two samples are always at least an interval apart.
+/// `device` is left out where a metric has none. A sample that is late (paused, asleep, disk full) is skipped and
+/// counted, never made up for: two samples are always at least an interval apart.
 class HostSource : public LoggedSource {
  public:
   struct Options {
     std::string log_directory;
-    std::int64_t interval_ms = 1000;      // 100 ms to 1 h
+    std::int64_t interval_ms = 1000;  // 100 ms to 1 h
     std::string proc_root = "/proc";
-    std::string instance;                 // empty: the kernel's host name
+    std::string instance;                         // empty: the kernel's host name
     HostMetrics::StatFilesystem stat_filesystem;  // unset: statvfs()
     std::function<std::int64_t()> now_ms;         // unset: the wall clock
     LocalLog::Options log;
   };
 
   /// Takes a first sample, unseen, so that ratios are there from the first record on.
-  /// Errors: those of LocalLog::open(); kInvalidArgument for the interval; kNotFound if the proc tree has nothing to read.
+  /// Errors: those of LocalLog::open(); kInvalidArgument for the interval; kNotFound if the proc tree has nothing to
+  /// read.
   static Result<std::unique_ptr<HostSource>> create(Options options);
 
   std::uint64_t samples_skipped() const { return samples_skipped_; }

@@ -1,4 +1,5 @@
-// Writes a batch as one write() and undoes it by truncation when the disk is full, so that the file always ends with whole records.
+// Writes a batch as one write() and undoes it by truncation when the disk is full, so that the file always ends with
+// whole records.
 #include "ingest/local_log.h"
 
 #include <dirent.h>
@@ -87,7 +88,8 @@ bool disk_full(int code) { return code == ENOSPC || code == EDQUOT || code == EF
 std::unexpected<Error> io_error(const std::string& path, std::string_view doing) {
   const int code = errno;
   if (disk_full(code)) {
-    return error(ErrorCode::kUnavailable, fmt::format("{}: disk full while {}; free space and it goes on", path, doing));
+    return error(ErrorCode::kUnavailable,
+                 fmt::format("{}: disk full while {}; free space and it goes on", path, doing));
   }
   return error(ErrorCode::kIo, fmt::format("{}: {} failed: {}", path, doing, std::generic_category().message(code)));
 }
@@ -96,7 +98,7 @@ Result<std::string> read_whole(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return io_error(path, "opening");
   std::string bytes;
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd, &info) == 0 && info.st_size > 0) bytes.reserve(static_cast<std::size_t>(info.st_size));
   std::vector<char> chunk(kReadBytes);
   while (true) {
@@ -156,7 +158,8 @@ Result<std::unique_ptr<LocalLog>> LocalLog::open(std::string directory, const Op
   std::error_code failure;
   std::filesystem::create_directories(directory, failure);
   if (failure) {
-    return error(ErrorCode::kIo, fmt::format("{}: cannot create the log's directory: {}", directory, failure.message()));
+    return error(ErrorCode::kIo,
+                 fmt::format("{}: cannot create the log's directory: {}", directory, failure.message()));
   }
   std::unique_ptr<LocalLog> log(new LocalLog(std::move(directory), options));
   log->directory_fd_ = ::open(log->directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -164,8 +167,9 @@ Result<std::unique_ptr<LocalLog>> LocalLog::open(std::string directory, const Op
   // What comes in may be private: nobody else reads it.
   ::fchmod(log->directory_fd_, 0700);
   if (::flock(log->directory_fd_, LOCK_EX | LOCK_NB) != 0) {
-    return error(ErrorCode::kUnavailable,
-                 fmt::format("{}: another process writes this log; stop it or choose another data directory", log->directory_));
+    return error(
+        ErrorCode::kUnavailable,
+        fmt::format("{}: another process writes this log; stop it or choose another data directory", log->directory_));
   }
   if (auto done = log->recover(); !done) return std::unexpected(done.error());
   return log;
@@ -193,7 +197,7 @@ Result<> LocalLog::recover() {
     if (name.size() != 24 || !name.ends_with(".log")) continue;
     const std::string_view digits = name.substr(0, 20);
     if (digits.find_first_not_of("0123456789") != std::string_view::npos || digits > "09223372036854775806") continue;
-    struct stat info {};
+    struct stat info{};
     if (::fstatat(directory_fd_, entry->d_name, &info, 0) != 0 || !S_ISREG(info.st_mode)) continue;
     found.push_back({std::stoll(std::string(digits)), static_cast<std::uint64_t>(info.st_size)});
   }
@@ -208,10 +212,12 @@ Result<> LocalLog::recover() {
   if (!bytes) return std::unexpected(bytes.error());
   const SegmentScan scan = scan_segment(*bytes);
   if (scan.damaged_before_mark) {
-    return error(ErrorCode::kCorrupt,
-                 fmt::format("{}: damaged at byte {}, before records that were safely written; restore the file from a copy, or move "
-                             "the directory away to start an empty log",
-                             path, scan.valid_bytes));
+    return error(
+        ErrorCode::kCorrupt,
+        fmt::format(
+            "{}: damaged at byte {}, before records that were safely written; restore the file from a copy, or move "
+            "the directory away to start an empty log",
+            path, scan.valid_bytes));
   }
   fd_ = ::open(path.c_str(), O_RDWR | O_APPEND | O_CLOEXEC);
   if (fd_ < 0) return io_error(path, "opening");
@@ -290,7 +296,8 @@ Result<> LocalLog::write_all(std::string_view bytes) {
 
 Result<std::int64_t> LocalLog::append(std::span<const std::string_view> records, std::int64_t arrival_ms) {
   if (failed_) {
-    return error(ErrorCode::kIo, fmt::format("{}: an earlier write or sync failed; restart to recover the log", directory_));
+    return error(ErrorCode::kIo,
+                 fmt::format("{}: an earlier write or sync failed; restart to recover the log", directory_));
   }
   if (segments_.back().size_bytes >= options_.segment_bytes && segments_.back().first_offset < end_offset_) {
     if (auto started = start_segment(); !started) return std::unexpected(started.error());
@@ -314,13 +321,15 @@ Result<std::int64_t> LocalLog::append(std::span<const std::string_view> records,
 
 Result<> LocalLog::sync() {
   if (failed_) {
-    return error(ErrorCode::kIo, fmt::format("{}: an earlier write or sync failed; restart to recover the log", directory_));
+    return error(ErrorCode::kIo,
+                 fmt::format("{}: an earlier write or sync failed; restart to recover the log", directory_));
   }
   if (synced_) return {};
   if (::fdatasync(fd_) != 0) {
     failed_ = true;
-    return error(ErrorCode::kIo, fmt::format("{}: sync failed: {}; what the disk holds is unknown, restart to recover the log",
-                                             segment_path(segments_.back().first_offset), why()));
+    return error(ErrorCode::kIo,
+                 fmt::format("{}: sync failed: {}; what the disk holds is unknown, restart to recover the log",
+                             segment_path(segments_.back().first_offset), why()));
   }
   synced_ = true;
   mark_ = true;
@@ -367,7 +376,8 @@ Result<> LocalLog::Reader::open_segment(std::size_t index) {
   buffer_.clear();
   begin_ = 0;
   file_position_ = 0;
-  if (auto filled = fill(kSegmentHeaderBytes, log_->segments_[index].size_bytes); !filled) return std::unexpected(filled.error());
+  if (auto filled = fill(kSegmentHeaderBytes, log_->segments_[index].size_bytes); !filled)
+    return std::unexpected(filled.error());
   if (buffer_.size() < kSegmentHeaderBytes || !buffer_.starts_with(kMagic)) {
     return error(ErrorCode::kCorrupt, fmt::format("{}: does not begin as a log segment of this version", path));
   }
@@ -383,8 +393,8 @@ Result<bool> LocalLog::Reader::fill(std::size_t bytes_wanted, std::uint64_t segm
   begin_ = 0;
   while (buffer_.size() < bytes_wanted && file_position_ < segment_size) {
     const std::size_t have = buffer_.size();
-    const std::size_t want =
-        static_cast<std::size_t>(std::min<std::uint64_t>(std::max(bytes_wanted - have, kReadBytes), segment_size - file_position_));
+    const std::size_t want = static_cast<std::size_t>(
+        std::min<std::uint64_t>(std::max(bytes_wanted - have, kReadBytes), segment_size - file_position_));
     buffer_.resize(have + want);
     const auto got = ::pread(fd_, buffer_.data() + have, want, static_cast<off_t>(file_position_));
     const int code = errno;
@@ -419,10 +429,12 @@ Result<bool> LocalLog::Reader::next(LogEntry& entry) {
     }
     const bool beyond = !newest && position_offset_ >= segments[index + 1].first_offset;
     if (record.state != Parsed::State::kWhole || beyond) {
-      return error(ErrorCode::kCorrupt,
-                   fmt::format("{}: damaged at byte {} (record {}); restore the file from a copy, or move the directory away to start "
-                               "an empty log",
-                               log_->segment_path(segment_first_), file_position_ - (buffer_.size() - begin_), position_offset_));
+      return error(
+          ErrorCode::kCorrupt,
+          fmt::format(
+              "{}: damaged at byte {} (record {}); restore the file from a copy, or move the directory away to start "
+              "an empty log",
+              log_->segment_path(segment_first_), file_position_ - (buffer_.size() - begin_), position_offset_));
     }
     begin_ += record.size_bytes;
     if (record.bytes.empty()) continue;

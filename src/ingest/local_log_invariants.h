@@ -1,4 +1,5 @@
-// What must hold for any bytes that a segment may contain: the fuzzer and the replay of its corpus ask the same questions.
+// What must hold for any bytes that a segment may contain: the fuzzer and the replay of its corpus ask the same
+// questions.
 #pragma once
 
 #include <string_view>

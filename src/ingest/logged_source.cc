@@ -16,7 +16,8 @@ const contract::PartitionInfo& LoggedSource::partition(std::int32_t partition) c
   return info_;
 }
 
-Result<ReadState> LoggedSource::read(std::int32_t partition, RawBatch& out, std::size_t records_max, std::chrono::milliseconds wait) {
+Result<ReadState> LoggedSource::read(std::int32_t partition, RawBatch& out, std::size_t records_max,
+                                     std::chrono::milliseconds wait) {
   CHECK(partition == 0);
   const std::int64_t until_ns = steady_ns() + wait.count() * 1'000'000;
   if (records_max == 0) return ReadState::kMore;

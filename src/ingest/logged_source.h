@@ -1,4 +1,5 @@
-// A source that cannot be asked again (a pipe, this machine): everything goes to a local log first and is delivered from there.
+// A source that cannot be asked again (a pipe, this machine): everything goes to a local log first and is delivered
+// from there.
 #pragma once
 
 #include <memory>
@@ -17,9 +18,10 @@ class LoggedSource : public Source {
   const contract::PartitionInfo& partition(std::int32_t partition) const override;
   Progress progress() const override { return {delivered_, 0}; }
 
-  /// Errors: kUnavailable: the log's disk is full; nothing is lost, the same call works once there is space (it has waited `wait`).
-  /// kIo, kCorrupt: of the log, for good.
-  Result<ReadState> read(std::int32_t partition, RawBatch& out, std::size_t records_max, std::chrono::milliseconds wait) override;
+  /// Errors: kUnavailable: the log's disk is full; nothing is lost, the same call works once there is space (it has
+  /// waited `wait`). kIo, kCorrupt: of the log, for good.
+  Result<ReadState> read(std::int32_t partition, RawBatch& out, std::size_t records_max,
+                         std::chrono::milliseconds wait) override;
   Result<> sync() override { return log_->sync(); }
   void stop() override { interrupt_.raise(); }
 

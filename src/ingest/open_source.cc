@@ -22,7 +22,8 @@ namespace {
 constexpr std::uint64_t kHostLogBytesMax = 128ULL << 20;  // some hours of this machine are plenty to begin again with
 constexpr std::uint64_t kSegmentBytesMax = 64ULL << 20;
 
-std::unexpected<Error> bad_option(const SourceUri& uri, std::string_view name, std::string_view value, std::string_view expected) {
+std::unexpected<Error> bad_option(const SourceUri& uri, std::string_view name, std::string_view value,
+                                  std::string_view expected) {
   return error(ErrorCode::kInvalidArgument, fmt::format("{}: {}={} is not {}", uri.text, name, value, expected));
 }
 
@@ -30,9 +31,10 @@ Result<> known_options_only(const SourceUri& uri, std::span<const std::string> k
   for (const auto& [name, value] : uri.options) {
     if (std::ranges::find(known, name) != known.end()) continue;
     const std::string nearest = nearest_name(name, known);
-    return error(ErrorCode::kInvalidArgument,
-                 fmt::format("{}: {}: has no option \"{}\"; known are {}{}", uri.text, uri.scheme, name, fmt::join(known, ", "),
-                             nearest.empty() ? "" : fmt::format("; did you mean \"{}\"?", nearest)));
+    return error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{}: {}: has no option \"{}\"; known are {}{}", uri.text, uri.scheme, name, fmt::join(known, ", "),
+                    nearest.empty() ? "" : fmt::format("; did you mean \"{}\"?", nearest)));
   }
   return {};
 }
@@ -158,8 +160,9 @@ Result<std::unique_ptr<Source>> open_files(const std::vector<SourceUri>& uris, c
       return error(ErrorCode::kInvalidArgument, fmt::format("{}: only files can be read together", uri.text));
     }
     if (uri.options != uris.front().options) {
-      return error(ErrorCode::kInvalidArgument,
-                   fmt::format("{}: files that are read together need the same options as {}", uri.text, uris.front().text));
+      return error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("{}: files that are read together need the same options as {}", uri.text, uris.front().text));
     }
     paths.push_back(uri.path);
   }

@@ -58,7 +58,8 @@ bool begins_options(std::string_view text) {
 Result<SourceUri> SourceUri::parse(std::string_view text) {
   SourceUri uri;
   uri.text = text;
-  if (text.empty()) return error(ErrorCode::kInvalidArgument, "the source is empty; give a file, stdin:, host: or simulate:payments");
+  if (text.empty())
+    return error(ErrorCode::kInvalidArgument, "the source is empty; give a file, stdin:, host: or simulate:payments");
   const std::size_t colon = text.find(':');
   const std::string_view before = text.substr(0, colon);
   if (colon == std::string_view::npos || !is_scheme(before)) {
@@ -68,10 +69,11 @@ Result<SourceUri> SourceUri::parse(std::string_view text) {
     text.remove_prefix(colon + 1);
   } else {
     const std::string nearest = nearest_name(before, kSchemes);
-    return error(ErrorCode::kInvalidArgument,
-                 fmt::format("{}: unknown source \"{}:\"; known are {}:{}{}", uri.text, before, fmt::join(kSchemes, ":, "),
-                             nearest.empty() ? "" : fmt::format("; did you mean \"{}:\"?", nearest),
-                             fmt::format(" (for a file of this name: file:{})", uri.text)));
+    return error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{}: unknown source \"{}:\"; known are {}:{}{}", uri.text, before, fmt::join(kSchemes, ":, "),
+                    nearest.empty() ? "" : fmt::format("; did you mean \"{}:\"?", nearest),
+                    fmt::format(" (for a file of this name: file:{})", uri.text)));
   }
   const bool is_file = uri.scheme == "file";
   if (is_file && text.starts_with("///")) text.remove_prefix(2);  // file:///var/log/x
@@ -101,7 +103,8 @@ Result<SourceUri> SourceUri::parse(std::string_view text) {
     auto value = percent_decoded(option.substr(equals + 1));
     if (!value) {
       return error(ErrorCode::kInvalidArgument,
-                   fmt::format("{}: in option \"{}\" a '%' is not followed by two hexadecimal digits; write '%' as %25", uri.text, name));
+                   fmt::format("{}: in option \"{}\" a '%' is not followed by two hexadecimal digits; write '%' as %25",
+                               uri.text, name));
     }
     if (std::ranges::any_of(uri.options, [&](const auto& known) { return known.first == name; })) {
       return error(ErrorCode::kInvalidArgument, fmt::format("{}: option \"{}\" is given twice", uri.text, name));

@@ -30,7 +30,8 @@ Result<> keep_header(const std::string& log_directory, std::string_view line) {
   const std::string path = header_path(log_directory);
   const std::string temporary = path + ".new";
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  const bool written = fd >= 0 && ::write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) && ::fsync(fd) == 0;
+  const bool written =
+      fd >= 0 && ::write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) && ::fsync(fd) == 0;
   const int code = errno;
   if (fd >= 0) ::close(fd);
   if (!written || ::rename(temporary.c_str(), path.c_str()) != 0) {
@@ -76,7 +77,9 @@ Result<> StdinSource::learn_header() {
     std::string_view record;
     bool too_long = false;
     if (splitter_.next(record, too_long)) {
-      if (too_long) return error(ErrorCode::kInvalidArgument, "stdin: the first line is over 1 MB and cannot be a header; is it CSV?");
+      if (too_long)
+        return error(ErrorCode::kInvalidArgument,
+                     "stdin: the first line is over 1 MB and cannot be a header; is it CSV?");
       info_.header = contract::split_csv_header(record, options_.delimiter);
       header_due_ = false;
       return keep_header(options_.log_directory, record);
@@ -106,7 +109,8 @@ Result<ReadState> StdinSource::read_input(std::chrono::milliseconds wait) {
   input_ended_ = got == 0;
   if (!head_done_) {
     head_.append(bytes);
-    if (!input_ended_ && head_.size() < kByteOrderMark.size() && kByteOrderMark.starts_with(head_)) return ReadState::kMore;
+    if (!input_ended_ && head_.size() < kByteOrderMark.size() && kByteOrderMark.starts_with(head_))
+      return ReadState::kMore;
     head_done_ = true;
     if (head_.starts_with(kByteOrderMark)) head_.erase(0, kByteOrderMark.size());
     bytes = head_;
@@ -124,10 +128,12 @@ void StdinSource::split_pending() {
       const HeaderMatch match = match_header(record, options_.delimiter, info_.header);
       if (match == HeaderMatch::kSame) continue;
       if (match == HeaderMatch::kOther) {
-        failure_ = Error{ErrorCode::kInvalidArgument,
-                         fmt::format("stdin: its header is not the one of the records that are kept ({}); use another data directory "
-                                     "for another stream",
-                                     fmt::join(info_.header, ","))};
+        failure_ =
+            Error{ErrorCode::kInvalidArgument,
+                  fmt::format(
+                      "stdin: its header is not the one of the records that are kept ({}); use another data directory "
+                      "for another stream",
+                      fmt::join(info_.header, ","))};
         return;
       }
     }

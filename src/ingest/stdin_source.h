@@ -14,10 +14,11 @@
 
 namespace alcedo::ingest {
 
-/// Splits a descriptor's bytes into records and logs each before it is delivered. At the end of the input a last line without a
-/// newline is a record; at stop() it is not, and everything before it is in the log.
+/// Splits a descriptor's bytes into records and logs each before it is delivered. At the end of the input a last line
+/// without a newline is a record; at stop() it is not, and everything before it is in the log.
 ///
-/// CSV     The first line is the header, kept beside the log (`header.csv`), so that a restart knows it before any input comes. A
+/// CSV     The first line is the header, kept beside the log (`header.csv`), so that a restart knows it before any
+/// input comes. A
 ///         first line after a restart that is the same header is skipped; a row is a row; another header is refused.
 /// Limits  A pipe's backpressure is the only flow control: nothing is read while records wait to be delivered.
 class StdinSource : public LoggedSource {
@@ -48,9 +49,9 @@ class StdinSource : public LoggedSource {
   Options options_;
   contract::RecordSplitter splitter_;
   std::vector<char> chunk_;
-  std::string pending_;                     // bytes of whole records that are not in the log yet
-  std::vector<std::size_t> pending_ends_;   // where each of them ends
-  std::string head_;                        // the first bytes, until it is known whether they are a byte order mark
+  std::string pending_;                    // bytes of whole records that are not in the log yet
+  std::vector<std::size_t> pending_ends_;  // where each of them ends
+  std::string head_;                       // the first bytes, until it is known whether they are a byte order mark
   bool head_done_ = false;
   bool header_due_ = false;
   std::optional<Error> failure_;

@@ -82,7 +82,8 @@ struct Got {
 inline void PrintTo(const Got& got, std::ostream* out) { *out << got.offset << ':' << got.bytes; }
 
 /// What one read() added to `to`.
-inline Result<ReadState> read_into(Source& source, std::int32_t partition, std::vector<Got>& to, std::size_t records_max = 1000,
+inline Result<ReadState> read_into(Source& source, std::int32_t partition, std::vector<Got>& to,
+                                   std::size_t records_max = 1000,
                                    std::chrono::milliseconds wait = std::chrono::milliseconds(0)) {
   RawBatch batch;
   auto state = source.read(partition, batch, records_max, wait);
@@ -94,7 +95,8 @@ inline Result<ReadState> read_into(Source& source, std::int32_t partition, std::
 }
 
 /// Reads until the end, an error, or nothing more for now; the last state.
-inline Result<ReadState> drain(Source& source, std::int32_t partition, std::vector<Got>& to, std::size_t records_max = 1000) {
+inline Result<ReadState> drain(Source& source, std::int32_t partition, std::vector<Got>& to,
+                               std::size_t records_max = 1000) {
   while (true) {
     auto state = read_into(source, partition, to, records_max);
     if (!state || *state != ReadState::kMore) return state;
