@@ -88,7 +88,7 @@ TEST(PaymentsFrozenTest, DocumentationGivesEveryParameterWithItsValue) {
   };
   const std::string header = text_of("src/ingest/simulate/parameters.h");
   const std::string page = text_of("docs/simulator.md");
-  const std::regex parameter(R"((?:double|std::uint32_t|int) ([a-z]\w*) = ([0-9.e-]+);)");
+  const std::regex parameter(R"(\n  (?:double|std::uint32_t|int) ([a-z]\w*) = ([0-9.e-]+);)");
   int found = 0;
   for (std::sregex_iterator at(header.begin(), header.end(), parameter), end; at != end; ++at) {
     const std::string row = "| `" + (*at)[1].str() + "` | " + (*at)[2].str() + " |";
