@@ -148,14 +148,13 @@ TEST(DeliveryTest, SurvivesEveryFaultWithOnePageAnIncidentAndOrderWithin) {
   for (std::uint64_t seed = 0; seed < 6; ++seed) {
     Rig rig;
     rig.options.seed = seed;
-    rig.options.timeout_ms = 60;
     rig.start();
     Prng prng(seed + 1);
     const Fault kinds[] = {{.kind = Fault::Kind::kStatus, .status = 500},
                            {.kind = Fault::Kind::kStatus, .status = 503},
                            {.kind = Fault::Kind::kStatus, .status = 408},
                            {.kind = Fault::Kind::kStatus, .status = 429},
-                           {.kind = Fault::Kind::kHang, .delay_ms = 100},
+                           {.kind = Fault::Kind::kHang, .delay_ms = 20},
                            {.kind = Fault::Kind::kReset},
                            {.kind = Fault::Kind::kClose},
                            {.kind = Fault::Kind::kAcceptReset}};
@@ -184,6 +183,21 @@ TEST(DeliveryTest, SurvivesEveryFaultWithOnePageAnIncidentAndOrderWithin) {
     EXPECT_LE(rig.deliverer->stats().retries, faults) << "no call is repeated without a reason";
     EXPECT_EQ(rig.mock->totals().rejected, 0U);
   }
+}
+
+TEST(DeliveryTest, AReceiverThatHangsIsAskedAgainUnderTheSameKey) {
+  Rig rig;
+  rig.options.timeout_ms = 100;
+  rig.start();
+  rig.mock->add_fault({.kind = Fault::Kind::kHang, .delay_ms = 10'000});
+  rig.commit({open_of("a", 0)});
+  ASSERT_TRUE(rig.drained());
+  rig.commit({resolve_of("a", 0)});
+  ASSERT_TRUE(rig.drained());
+  const auto incident = rig.mock->incidents().at({kRoutingKey, "a"});
+  EXPECT_EQ(incident.opened, 1U);
+  EXPECT_GE(incident.triggers, 2U) << "the first was taken, but nobody said so";
+  EXPECT_EQ(incident.state, "resolved");
 }
 
 TEST(DeliveryTest, ObeysRetryAfterForTheWholeRoute) {
@@ -228,7 +242,7 @@ TEST(DeliveryTest, AnIncidentThatAlwaysFailsHoldsNobodyElseUp) {
   ASSERT_TRUE(wait_for([&] { return rig.deliverer->stats().retries == 1; }));
   for (int i = 0; i < 20; ++i) rig.commit({open_of("i" + std::to_string(i), 0)});
   EXPECT_TRUE(wait_for([&] { return rig.mock->totals().accepted == 20; }));
-  EXPECT_EQ(rig.ledger->counts()->pending, 1U);
+  EXPECT_TRUE(wait_for([&] { return rig.ledger->counts()->pending == 1; }));
 }
 
 TEST(DeliveryTest, WaitsForAReceiverThatIsDownWithFewCalls) {
@@ -262,11 +276,12 @@ TEST(DeliveryTest, TheFirstStormStaysWithinPagerDutysLimit) {
   Rig rig({.rate_limited = true});
   rig.routes[0].rate_limited = true;
   rig.start();
+  const std::int64_t start_ns = steady_ns();
   for (int i = 0; i < 130; ++i) rig.commit({open_of("i" + std::to_string(i), 0)});
-  ASSERT_TRUE(wait_for([&] { return rig.mock->totals().accepted >= 60; }));
-  std::this_thread::sleep_for(std::chrono::milliseconds(700));
-  EXPECT_LE(rig.mock->totals().accepted, 64U) << "60 at once, then one each half second";
-  EXPECT_GE(rig.mock->totals().accepted, 61U);
+  ASSERT_TRUE(wait_for([&] { return rig.mock->totals().accepted >= 61; }));
+  const std::uint64_t accepted = rig.mock->totals().accepted;
+  const std::int64_t half_seconds = (steady_ns() - start_ns) / 500'000'000;
+  EXPECT_LE(accepted, 61U + static_cast<std::uint64_t>(half_seconds)) << "60 at once, then one each half second";
   EXPECT_EQ(rig.mock->totals().limited, 0U) << "PagerDuty never had to say no";
 }
 
@@ -400,12 +415,12 @@ TEST(DeliveryTest, StopEmptiesTheOutboxWithinItsPatienceAndLeavesTheRest) {
   EXPECT_EQ(rig.ledger->counts()->pending, 0U);
   EXPECT_EQ(rig.mock->totals().accepted, 100U);
 
-  rig.mock->add_fault({.kind = Fault::Kind::kHang, .delay_ms = 3000, .count = 8});
+  rig.mock->add_fault({.kind = Fault::Kind::kHang, .delay_ms = 60'000, .count = 8});
   rig.start();
   rig.commit({open_of("late", 0)});
   const std::int64_t start_ns = steady_ns();
   rig.deliverer->stop(100);
-  EXPECT_LT(steady_ns() - start_ns, 2'000'000'000);
+  EXPECT_LT(steady_ns() - start_ns, 10'000'000'000);
   EXPECT_EQ(rig.ledger->counts()->pending, 1U) << "what was not accepted stays";
 }
 
@@ -556,11 +571,10 @@ TEST(DeliveryTest, RoutesWorkSideBySide) {
   rig.start();
   auto low = open_of("low", 0);
   low.impact = Impact::kLow;
-  rig.mock->add_fault({.kind = Fault::Kind::kHang, .delay_ms = 300});
+  rig.mock->add_fault({.kind = Fault::Kind::kHang, .delay_ms = 60'000, .count = 8});
   rig.commit({open_of("high", 0), low});
-  EXPECT_TRUE(wait_for([&] { return rig.ledger->counts()->pending == 1; }));
-  ASSERT_TRUE(rig.drained());
-  EXPECT_THAT(rig.actions("high"), ElementsAre("trigger"));
+  EXPECT_TRUE(wait_for([&] { return rig.ledger->counts()->pending == 1; })) << "the file does not wait for PagerDuty";
+  EXPECT_TRUE(wait_for([&] { return rig.actions("high").size() == 1; }));
   EXPECT_THAT(rig.actions("low"), IsEmpty());
   EXPECT_GT(std::filesystem::file_size(folder.file("f")), 0U);
 }

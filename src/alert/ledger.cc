@@ -71,7 +71,7 @@ CREATE TABLE outbox(
   attempts INTEGER NOT NULL,
   next_attempt_ms INTEGER NOT NULL,
   why TEXT NOT NULL);
-CREATE INDEX outbox_ready ON outbox(route, id, next_attempt_ms) WHERE status = 0;
+CREATE INDEX outbox_ready ON outbox(route, action <> 0, id, next_attempt_ms) WHERE status = 0;
 CREATE INDEX outbox_incident ON outbox(incident, id);
 )sql";
 
@@ -324,7 +324,7 @@ Result<> SqliteLedger::prepare_all() {
       {&select_due_,
        "SELECT o.id, i.incident, o.action, o.body, o.attempts, o.next_attempt_ms, o.revision FROM outbox o "
        "JOIN incidents i ON i.id = o.incident "
-       "WHERE o.route = ? AND o.status = 0 AND o.next_attempt_ms <= ? ORDER BY o.id LIMIT ?"},
+       "WHERE o.route = ? AND o.status = 0 AND o.next_attempt_ms <= ? ORDER BY o.action <> 0, o.id LIMIT ?"},
       {&save_meta_, "UPDATE meta SET sequence = ?, sent = ?, failed = ?, ignored = ?, coalesced = ?"},
       {&select_retired_,
        "SELECT id FROM incidents i WHERE status = 1 AND changed_ms < ? AND NOT EXISTS "

@@ -75,8 +75,10 @@ class Ledger {
   /// The highest sequence committed; 0 at first, so sequences count from 1.
   virtual std::uint64_t committed_sequence() const = 0;
 
-  /// The next deliveries of a route that may leave at `now_ms`: at most one an incident, oldest first. While earlier
-  /// steps of an incident are unsent, later updates are coalesced into the newest.
+  /// The next deliveries of a route that may leave at `now_ms`: at most one an incident; opens first, since a first
+  /// page must not wait behind the updates of others, and then oldest first. While earlier steps of an incident are
+  /// unsent, later updates are coalesced into the newest. Reads only: asked again, it answers the same until something
+  /// is marked or committed.
   virtual Result<std::vector<Delivery>> due(const std::string& route, std::int64_t now_ms, std::size_t limit) = 0;
   /// Of an unknown delivery: nothing. What was replaced while it was being sent stays, as an update. The record is
   /// durable when the incident has a next step waiting; otherwise it survives a kill, and the next commit makes it

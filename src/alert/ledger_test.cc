@@ -3,10 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -199,6 +201,14 @@ TEST(LedgerTest, StepsAfterAFailedOpenAreNotQueued) {
   EXPECT_EQ(ledger->counts()->open, 0U);
 }
 
+TEST(LedgerTest, AFirstPageDoesNotWaitBehindUpdates) {
+  auto ledger = must_open(options());
+  must_commit(*ledger, {open_of("a", 1), open_of("b", 2)}, 2);
+  send_all(*ledger);
+  must_commit(*ledger, {update_of("a", 3), resolve_of("b", 4), open_of("c", 5), open_of("d", 6)}, 6);
+  EXPECT_THAT(send_all(*ledger), ElementsAre("open c", "open d", "update a", "resolve b"));
+}
+
 TEST(LedgerTest, RoutesByTheFirstMatchAndStays) {
   Ledger::Options o = options();
   o.routes = {file_route("rest"),
@@ -325,6 +335,29 @@ TEST(LedgerTest, RefusesAFolderThatIsNotThere) {
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::kIo);
   EXPECT_THAT(refused.error().message, HasSubstr("/nonexistent/alerts.db"));
+}
+
+TEST(LedgerTest, AFullDiskRefusesACommitWholeAndTakesItLater) {
+  const TemporaryFolder folder;
+  auto ledger = must_open(options(folder.file("alerts.db")));
+  must_commit(*ledger, {open_of("before", 1)}, 1);
+  std::vector<IncidentChange> many;
+  for (std::uint64_t i = 2; i < 300; ++i) many.push_back(open_of("i" + std::to_string(i), i));
+  rlimit old_limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old_limit), 0);
+  auto* const old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit = old_limit;
+  limit.rlim_cur = std::filesystem::file_size(folder.file("alerts.db-wal")) + 50'000;
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+  const auto refused = ledger->commit(many, 300);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &old_limit), 0);
+  std::signal(SIGXFSZ, old_handler);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_THAT(refused.error().message, HasSubstr(folder.file("alerts.db")));
+  EXPECT_EQ(ledger->committed_sequence(), 1U);
+  EXPECT_EQ(ledger->counts()->incidents, 1U);
+  EXPECT_EQ(must_commit(*ledger, many, 300), many.size());
+  EXPECT_EQ(must_due(*ledger, "file", 0, 1000).size(), many.size() + 1);
 }
 
 TEST(LedgerTest, ItsFilesArePrivate) {
