@@ -92,7 +92,11 @@ struct JsonReader::Impl {
     const char* const from = token.data() + 1;
     const char* const end = find_quote_or_escape(from);
     std::string_view text(from, static_cast<std::size_t>(end - from));
-    if (*end != '"') {
+    if (*end == '"') {
+      // Taken, not left to be skipped: simdjson 3.0 skips a string with a colon behind it as if it were a key.
+      ondemand::raw_json_string taken;
+      if (const error_code fault = value.get_raw_json_string().get(taken)) return fault;
+    } else {
       if (const error_code fault = value.get_string().get(text)) return fault;
       // Escapes can spell half of a surrogate pair, which is no character.
       if (!simdjson::validate_utf8(text.data(), text.size())) return simdjson::UTF8_ERROR;
