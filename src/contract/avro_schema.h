@@ -59,8 +59,11 @@ struct AvroSchema {
 /// Primitive types, unions, enums, named types used again, logical types timestamp-millis, timestamp-micros (also
 /// local-) and date; doc, default, aliases and unknown attributes are tolerated. Arrays, maps and nested records may
 /// occur but are only checked to be one. A decimal on bytes or fixed is refused: JSON events carry money as a number,
-/// so the contract should say double or string. Source   Apache Avro 1.11 specification. Errors   kInvalidArgument:
-/// every mistake, a line each, "PATH: fields[3] 'amount': …"; syntax errors as "PATH:LINE:COLUMN: …".
+/// so the contract should say double or string.
+///
+/// Source   Apache Avro 1.11 specification.
+/// Errors   kInvalidArgument: every mistake, a line each, "PATH: fields[3] 'amount': …"; syntax errors as
+///          "PATH:LINE:COLUMN: …".
 Result<AvroSchema> parse_avro_schema(std::string_view json, std::string_view path);
 
 /// The same for a file. Errors: also kNotFound, kIo, naming the path and the system's reason.

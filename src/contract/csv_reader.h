@@ -16,7 +16,10 @@ enum class CsvFault : std::uint8_t { kNone, kOpenQuote, kTextAfterQuote };
 ///
 /// A cell that starts with a quote ends at the next single quote; a doubled quote inside is one quote. A quote
 /// elsewhere is a letter like any other, as common writers leave it. Spaces belong to the cell. A trailing '\r' belongs
-/// to the line end. Source   RFC 4180.   Cost   about 1 ns a byte.
+/// to the line end.
+///
+/// Source   RFC 4180.
+/// Cost     about 1 ns a byte.
 class CsvReader {
  public:
   /// On a fault, cells() holds what was read before it.

@@ -38,20 +38,31 @@ enum class Reject : std::uint8_t {
 std::string_view to_string(Reject reject);  // "malformed", "wrong_type", ...
 
 struct Decoded {
-  std::uint32_t events =
-      0;  // rows written; 0 with kNone: a record that holds nothing (a blank line, a wide row of empty cells)
+  /// Rows written. 0 with kNone: a record that holds nothing (a blank line, a row of empty cells).
+  std::uint32_t events = 0;
   Reject reject = Reject::kNone;
-  std::string
-      message;  // for a person: field, what was found (cut to 80 bytes), what was expected. Empty unless rejected
+  /// For a person: field, what was found (cut to 80 bytes), what was expected. Empty unless rejected.
+  std::string message;
 };
 
 /// Compiled once from the contract and the pipeline.
 ///
-/// Threads  decode() is const and may run on several threads, each with its own Scratch, its own rows and its own arena
-/// index. Cost     about 1 ns a byte; no allocation once warm, except for rejected records.
+/// Contract  Every field of it is checked: there unless it may be null or has a default (which is not filled in: the
+///           value is missing), of its type, integers in range, enum symbols known. Fields beside the contract are
+///           ignored. Without one, numbers are JSON numbers or numeric CSV cells. An empty CSV cell is a missing value.
+/// JSON      The whole record must be valid. Of a name that occurs twice the last value counts.
+/// Keys      Text as it is, integers in decimal without leading zeros, true or false. In composite keys '|' and '\'
+///           inside a part get a '\' before them. An empty text is a value; a missing one makes the key Key{hash 0}.
+/// Private   "h:" and 32 hex digits wherever the value would appear; messages do not show it.
+/// Id        The id field's text. Without an id field, or where the contract lets it be null, "FILE:OFFSET" or
+///           "pPARTITION:OFFSET" with id_hash 0. Events of one wide record share the id and differ in id_hash.
+/// Wide      EventHeader::part is the metric's place among the record's metrics. One bad cell refuses the record.
+/// Threads   decode() is const and may run on several threads, each with its own Scratch, its own rows and its own
+///           arena index. open_partition() needs the decoder to itself.
+/// Cost      about 2 ns a byte; no allocation once warm, except for rejected records.
 class Decoder {
  public:
-  static constexpr std::size_t kRecordBytesMax = 1 << 20;
+  static constexpr std::size_t kRecordBytesMax = 1 << 20;  // a record of this size or more is kTooLong
 
   /// Reads EventsSpec::contract_path if set. `secret` keys the hashes of private fields (SipHash-2-4, 128 bits).
   /// Errors: kNotFound, kInvalidArgument, each naming the file, the field and the nearest name that exists.
@@ -81,13 +92,15 @@ class Decoder {
     std::unique_ptr<Impl> impl_;
   };
 
-  /// Decodes record `i` of `raw` into rows [first_row, first_row + events_per_record_max()) of `out`, text into arena
-  /// `arena`. Writes header (all but sequence and the late flag), numbers and keys of each row.
+  /// Decodes record `i` of `raw` (padded) into rows [first_row, first_row + events_per_record_max()) of `out`, text
+  /// into arena `arena`. Writes header (all but sequence and the late flag), numbers and keys of each row. The text
+  /// outlives `raw`. The record's partition must be open: else it is a bug.
   Decoded decode(const RawBatch& raw, std::size_t i, EventBatch& out, std::size_t first_row, std::size_t arena,
                  Scratch& scratch) const;
 
-  /// Names of the label types that label_type_field has shown so far: label value kFirstLabelType + index. With only
-  /// label_field the one type is "anomaly".
+  /// Names of the label types seen so far: label value kFirstLabelType + index. With only label_field the one type is
+  /// "anomaly". Decoders that run in parallel can number them differently in each run: names are what counts. At most
+  /// 1000, the last of them "other".
   std::vector<std::string> label_types() const;
 
  private:

@@ -1,9 +1,7 @@
-// What decoding costs beside the least that simdjson could do with the same bytes: walk over every field and look at no
-// value.
+// What decoding costs beside the least that simdjson could do with the same bytes: walk over fields, read no value.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 #include <simdjson.h>
-
 #include <unistd.h>
 
 #include <cstdlib>

@@ -15,9 +15,10 @@ namespace alcedo::contract {
 /// Reads objects with simdjson, the same reader again and again, so that nothing is allocated once warm.
 ///
 /// All of the record is checked, not just the fields that are wanted: what is accepted is valid JSON. Of a name that
-/// occurs twice the last value counts, as in most readers. Nesting deeper than kDepthMax is refused. Source   RFC 8259;
-/// simdjson's on-demand interface (Langdale, Lemire, "Parsing gigabytes of JSON per second", VLDB Journal 2019). Cost
-/// about 1 ns a byte.
+/// occurs twice the last value counts, as in most readers. Nesting deeper than kDepthMax is refused.
+///
+/// Source   RFC 8259; Langdale, Lemire, "Parsing gigabytes of JSON per second", VLDB Journal 2019 (simdjson).
+/// Cost     about 1 ns a byte.
 class JsonReader {
  public:
   static constexpr int kDepthMax = 128;

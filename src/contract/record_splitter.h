@@ -13,10 +13,9 @@ namespace alcedo::contract {
 /// Cuts a stream into records: lines for JSON; for CSV a newline inside quotes does not end a record. A '\r' before the
 /// newline is dropped. Records without content (only spaces for JSON, nothing for CSV) are skipped.
 ///
-/// Too long  A record of Decoder::kRecordBytesMax bytes or more is delivered as exactly its first kRecordBytesMax
-/// bytes, which the
-///           decoder rejects by their size; the rest up to the next newline is thrown away (for CSV even inside quotes:
-///           a quote that was never closed costs one record and not the file).
+/// Too long  A record of Decoder::kRecordBytesMax bytes or more is delivered as its first kRecordBytesMax bytes, which
+///           the decoder rejects by their size; the rest up to the next newline is thrown away (for CSV even inside
+///           quotes: a quote that was never closed costs one record and not the file).
 /// Memory    What was fed and not yet taken, plus at most kRecordBytesMax.
 /// Repeats   The records do not depend on how the bytes were divided among feed() calls.
 /// Threads   One at a time.

@@ -15,7 +15,9 @@ namespace alcedo::contract {
 bool says_normal(std::string_view value);
 
 /// Numbers for type names, in the order in which they are first asked for: when decoders run in parallel that order can
-/// differ between runs, so names are what counts. Threads  All calls may run together.
+/// differ between runs, so names are what counts.
+///
+/// Threads  All calls may run together.
 class LabelTypes {
  public:
   static constexpr std::size_t kTypesMax = 1000;  // a free-text column is not a type; beyond this they are all "other"
