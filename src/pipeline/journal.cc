@@ -1,4 +1,4 @@
-// Fixed-size records: a torn write can only be the last one, and its checksum tells.
+// Fixed-size records over zeroed space: a torn write can only be the last one, and its checksum tells.
 #include "pipeline/journal.h"
 
 #include <fcntl.h>
@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -42,10 +43,17 @@ std::uint32_t checksum(Record record) {
 // Runs are cut at this many events, so that a crash loses little of an order that no alert depended on yet.
 constexpr std::uint64_t kRunEventsMax = 65'536;
 
+constexpr std::uint64_t kReserveBytes = std::uint64_t{1} << 20;
+
+bool is_blank(const Record& record) {
+  const Record zeros{0, 0, 0, 0, 0, 0, 0, 0};
+  return std::memcmp(&record, &zeros, sizeof record) == 0;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Journal>> Journal::open(const std::string& path, const std::string& identity, std::int64_t now_ms) {
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_APPEND, 0600);
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return error(ErrorCode::kIo, fmt::format("{}: cannot open the journal: {}", path, std::strerror(errno)));
   std::unique_ptr<Journal> journal(new Journal(path, fd));
   struct stat info {};
@@ -58,12 +66,16 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& path, const st
     if (::pread(fd, &record, sizeof record, static_cast<off_t>(good * sizeof record)) != sizeof record) {
       return error(ErrorCode::kIo, fmt::format("{}: cannot read the journal: {}", path, std::strerror(errno)));
     }
+    if (is_blank(record)) break;
     if (record.check != checksum(record)) {
-      if (good + 1 == whole) break;
+      // Torn if nothing follows it; otherwise something that was once durable has changed.
+      Record next{0, 0, 0, 0, 0, 0, 0, 0};
+      const auto after = static_cast<off_t>((good + 1) * sizeof record);
+      if (::pread(fd, &next, sizeof next, after) < static_cast<ssize_t>(sizeof next) || is_blank(next)) break;
       return error(ErrorCode::kCorrupt,
-                   fmt::format("{}: record {} of {} does not match its checksum; the order of inputs is lost. Move the data "
-                               "directory away to start anew, or restore the file",
-                               path, good, whole));
+                   fmt::format("{}: record {} does not match its checksum; the order of inputs is lost. Move the data directory away "
+                               "to start anew, or restore the file",
+                               path, good));
     }
     if (good == 0 && (record.kind != kOpened || record.a != who)) {
       return error(ErrorCode::kInvalidArgument,
@@ -80,10 +92,12 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& path, const st
       journal->last_sequence_ = record.a;
     }
   }
-  if (static_cast<std::size_t>(info.st_size) != good * sizeof record &&
-      ::ftruncate(fd, static_cast<off_t>(good * sizeof record)) != 0) {
+  // What a crash left half-written behind the last good record must not look like one later.
+  if (::ftruncate(fd, static_cast<off_t>(good * sizeof record)) != 0) {
     return error(ErrorCode::kIo, fmt::format("{}: cannot cut the torn tail: {}", path, std::strerror(errno)));
   }
+  journal->end_bytes_ = journal->reserved_bytes_ = good * sizeof record;
+  if (auto r = journal->reserve(kReserveBytes); !r) return std::unexpected(r.error());
   if (good == 0) {
     journal->opened_ms_ = now_ms;
     if (auto r = journal->write_record(kOpened, who, 0, now_ms, 0, 0); !r) return std::unexpected(r.error());
@@ -94,6 +108,7 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& path, const st
 
 Journal::~Journal() {
   if (auto r = sync(); !r) std::fprintf(stderr, "%s\n", r.error().message.c_str());
+  if (::ftruncate(fd_, static_cast<off_t>(end_bytes_)) != 0) std::perror(path_.c_str());
   ::close(fd_);
 }
 
@@ -111,26 +126,35 @@ Result<> Journal::flush_run() {
   return write_record(kEvents, run.sequence, run.count, run.offset_first, run.offset_last, run.partition);
 }
 
-Result<> Journal::flush() {
-  std::size_t done = 0;
-  while (done < buffer_.size()) {
-    const ssize_t n = ::write(fd_, buffer_.data() + done, buffer_.size() - done);
+Result<> Journal::write_at(const char* bytes, std::size_t size, std::uint64_t at) {
+  for (std::size_t done = 0; done < size;) {
+    const ssize_t n = ::pwrite(fd_, bytes + done, size - done, static_cast<off_t>(at + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
-      const int why = errno;
-      // A half-written record must not stay in front of the next one.
-      buffer_.erase(0, done / sizeof(Record) * sizeof(Record));
-      if (done % sizeof(Record) != 0 && ::ftruncate(fd_, ::lseek(fd_, 0, SEEK_END) - static_cast<off_t>(done % sizeof(Record))) != 0) {
-        return error(ErrorCode::kIo, fmt::format("{}: cannot undo a short write: {}", path_, std::strerror(errno)));
-      }
-      return error(why == ENOSPC ? ErrorCode::kUnavailable : ErrorCode::kIo,
-                   fmt::format("{}: cannot write the journal: {}", path_, std::strerror(why)));
+      return error(errno == ENOSPC ? ErrorCode::kUnavailable : ErrorCode::kIo,
+                   fmt::format("{}: cannot write the journal: {}", path_, std::strerror(errno)));
     }
     done += static_cast<std::size_t>(n);
   }
+  return {};
+}
+
+Result<> Journal::reserve(std::uint64_t bytes) {
+  const std::string zeros(bytes, '\0');
+  if (auto r = write_at(zeros.data(), zeros.size(), reserved_bytes_); !r) return r;
+  reserved_bytes_ += bytes;
+  dirty_ = true;
+  return {};
+}
+
+Result<> Journal::flush() {
+  // A write that fails half-way is written again from its beginning.
+  if (auto r = write_at(buffer_.data(), buffer_.size(), end_bytes_); !r) return r;
+  end_bytes_ += buffer_.size();
+  reserved_bytes_ = std::max(reserved_bytes_, end_bytes_);
   dirty_ = dirty_ || !buffer_.empty();
   buffer_.clear();
-  return {};
+  return reserved_bytes_ - end_bytes_ < kReserveBytes / 4 ? reserve(kReserveBytes) : Result<>{};
 }
 
 Result<> Journal::append_event(std::uint64_t sequence, std::int32_t partition, std::int64_t offset) {
@@ -155,16 +179,19 @@ Result<> Journal::append_time(std::uint64_t sequence, std::int64_t time_ms) {
 }
 
 Result<> Journal::sync() {
-  const std::scoped_lock lock(mutex_);
-  if (auto r = flush_run(); !r) return r;
-  if (auto r = flush(); !r) return r;
-  if (!dirty_) return {};
+  const std::scoped_lock one_at_a_time(sync_mutex_);
+  {
+    const std::scoped_lock lock(mutex_);
+    if (auto r = flush_run(); !r) return r;
+    if (auto r = flush(); !r) return r;
+    if (!std::exchange(dirty_, false)) return {};
+  }
+  // Without the lock on the buffer: the engine must not wait for the disk.
   if (::fdatasync(fd_) != 0) {
     // After a failed fsync nobody knows what is on disk; going on would page from an order that may be lost.
     std::fprintf(stderr, "%s: fdatasync failed: %s\n", path_.c_str(), std::strerror(errno));
     std::abort();
   }
-  dirty_ = false;
   return {};
 }
 

@@ -14,7 +14,7 @@ namespace alcedo::pipeline {
 namespace {
 
 // The warm-up's partitions are told from the main source's in the journal.
-constexpr std::int32_t kWarmUpPartitions = 1 << 20;
+constexpr std::int32_t kWarmUpPartitions = 1 << 16;
 constexpr std::size_t kMergeRecords = 512;
 constexpr std::size_t kPrefetchAhead = 8;
 
@@ -207,12 +207,36 @@ Result<> Runner::admit(EventBatch& batch, std::uint32_t row, const RawBatch& raw
   return {};
 }
 
+std::size_t Runner::resume_after_retention(const RawBatch& raw) {
+  if (resumed_ || options_.journal == nullptr || options_.journal->runs().empty()) return 0;
+  const auto& runs = options_.journal->runs();
+  const std::int32_t partition = raw[0].partition;
+  // A gap at the very start may also be records that were never accepted; then the first run begins at or after it.
+  if (sequencer_.next_sequence() > runs.front().sequence || partition != runs.front().partition ||
+      raw[0].offset <= runs.front().offset_first) {
+    resumed_ = true;
+    return 0;
+  }
+  std::size_t i = 0;
+  auto run = runs.begin();
+  for (; i < raw.size(); ++i) {
+    while (run != runs.end() && run->offset_first < raw[i].offset) ++run;
+    if (run == runs.end() || run->offset_first == raw[i].offset) break;
+  }
+  if (i == raw.size()) return i;
+  resumed_ = true;
+  sequencer_.set_next_sequence(run == runs.end() ? options_.journal->last_sequence() + 1 : run->sequence);
+  const auto& inputs = options_.journal->time_inputs();
+  while (replay_time_ < inputs.size() && inputs[replay_time_].sequence < sequencer_.next_sequence()) ++replay_time_;
+  return i;
+}
+
 Result<> Runner::drive_one(ingest::Source& source, std::int32_t partition_base) {
   EventBatch batch(decoder_.layout());
   std::vector<std::uint32_t> counts;
   const std::size_t fanout = decoder_.events_per_record_max();
   for (std::int32_t p = 0; p < static_cast<std::int32_t>(source.num_partitions()); ++p) {
-    Reader reader(source, p, std::max<std::size_t>(1, options_.batch_events_max / fanout));
+    Reader reader(source, p, std::max<std::size_t>(1, options_.batch_events_max / fanout), options_.on_problem);
     for (bool more = true; more;) {
       auto item = reader.take();
       more = item.state != ingest::ReadState::kEnd && !stopping();
@@ -243,7 +267,7 @@ Result<> Runner::process_raw(const RawBatch& raw, EventBatch& batch, std::vector
     }
   }
   std::size_t empty = 0;
-  for (std::size_t i = 0; i < raw.size(); ++i) {
+  for (std::size_t i = raw.empty() ? 0 : resume_after_retention(raw); i < raw.size(); ++i) {
     const std::size_t soon = i + kPrefetchAhead;
     if (soon < raw.size() && counts[soon] > 0) sequencer_.prefetch(batch.header(soon * fanout).id_hash);
     empty += counts[i] == 0 ? 1 : 0;

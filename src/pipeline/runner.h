@@ -105,6 +105,9 @@ class Runner {
   /// Wall time as an input of its own while nothing arrives, so that silence is seen.
   Result<> time_passes();
   Result<> check_replay(const EventHeader& event);
+  /// Where retention has dropped the oldest records of a log, sequence numbers go on from the first run that is still there whole.
+  /// Returns the first record of `raw` to take.
+  std::size_t resume_after_retention(const RawBatch& raw);
   void count_truth(const EventBatch& batch);
   bool stopping() const { return stop_.load(std::memory_order_relaxed); }
 
@@ -121,6 +124,7 @@ class Runner {
   std::vector<std::vector<std::pair<std::uint32_t, contract::Decoded>>> rejected_;  // [worker]
   std::map<std::string, std::int64_t> rows_of_file_;  // row clock: rows so far of each file key
   std::map<std::int32_t, std::int64_t> rows_of_partition_;
+  bool resumed_ = false;
   std::size_t replay_run_ = 0;
   std::size_t replay_time_ = 0;
   std::int64_t paced_from_ms_ = INT64_MIN;

@@ -23,8 +23,13 @@ class Runner::Reader {
     ingest::ReadState state = ingest::ReadState::kMore;
     Result<> fault;
   };
-  Reader(ingest::Source& source, std::int32_t partition, std::size_t records_max)
-      : source_(source), partition_(partition), records_max_(records_max), thread_([this] { read(); }) {}
+  Reader(ingest::Source& source, std::int32_t partition, std::size_t records_max,
+         std::function<void(const std::string&)> on_problem)
+      : source_(source),
+        partition_(partition),
+        records_max_(records_max),
+        on_problem_(std::move(on_problem)),
+        thread_([this] { read(); }) {}
   ~Reader() {
     {
       const std::scoped_lock lock(mutex_);
@@ -67,6 +72,11 @@ class Runner::Reader {
       }
       item.raw.clear();
       auto state = source_.read(partition_, item.raw, records_max_, kWait);
+      // A full disk behind a source's own log: nothing was taken, so the same read may work later.
+      if (!state && state.error().code == ErrorCode::kUnavailable) {
+        if (on_problem_) on_problem_(state.error().message);
+        state = ingest::ReadState::kIdle;
+      }
       item.raw.pad();
       item.state = state ? *state : ingest::ReadState::kEnd;
       if (!state) item.fault = std::unexpected(state.error());
@@ -83,6 +93,7 @@ class Runner::Reader {
   ingest::Source& source_;
   std::int32_t partition_;
   std::size_t records_max_;
+  std::function<void(const std::string&)> on_problem_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Item> ready_;

@@ -2,7 +2,10 @@
 #include "pipeline/sequencer.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
+
+#include "core/check.h"
 
 namespace alcedo::pipeline {
 namespace {
@@ -14,59 +17,50 @@ std::int64_t floor_to(std::int64_t time_ms, std::int64_t step_ms) {
 
 }  // namespace
 
-Sequencer::Sequencer(Options options) : options_(options) {}
+Sequencer::Sequencer(Options options) : options_(options) {
+  if (options_.duplicates > 0) mask_ = std::bit_ceil(2 * (options_.duplicates + 2)) - 1;
+}
 
-Sequencer::Seen* Sequencer::Generation::find(std::uint64_t id) {
-  if (slots.empty()) return nullptr;
-  const std::size_t mask = slots.size() - 1;
+Sequencer::Seen* Sequencer::Generation::find(std::uint64_t id, std::size_t mask) const {
+  if (!slots) return nullptr;
   for (std::size_t i = mix64(id) & mask;; i = (i + 1) & mask) {
     if (slots[i].id == id) return &slots[i];
     if (slots[i].id == 0) return nullptr;
   }
 }
 
-void Sequencer::put(Generation& generation, std::uint64_t id, std::uint64_t sequence) {
-  if (generation.used * 2 >= generation.slots.size()) {
-    std::vector<Seen> old = std::move(generation.slots);
-    generation.slots.assign(std::max<std::size_t>(1024, old.size() * 2), {});
-    const std::size_t mask = generation.slots.size() - 1;
-    for (const Seen& seen : old) {
-      if (seen.id == 0) continue;
-      std::size_t i = mix64(seen.id) & mask;
-      while (generation.slots[i].id != 0) i = (i + 1) & mask;
-      generation.slots[i] = seen;
-    }
+void Sequencer::put(std::uint64_t id, std::uint64_t sequence) {
+  if (!current_.slots) {
+    current_.slots.reset(static_cast<Seen*>(std::calloc(mask_ + 1, sizeof(Seen))));
+    CHECK(current_.slots);
   }
-  const std::size_t mask = generation.slots.size() - 1;
-  std::size_t i = mix64(id) & mask;
-  while (generation.slots[i].id != 0) i = (i + 1) & mask;
-  generation.slots[i] = {id, sequence};
-  ++generation.used;
+  std::size_t i = mix64(id) & mask_;
+  while (current_.slots[i].id != 0) i = (i + 1) & mask_;
+  current_.slots[i] = {id, sequence};
 }
 
 void Sequencer::prefetch(std::uint64_t id_hash) const {
-  if (current_.slots.empty() || id_hash == 0) return;
-  const std::uint64_t at = mix64(id_hash);
-  __builtin_prefetch(&current_.slots[at & (current_.slots.size() - 1)]);
-  if (!previous_.slots.empty()) __builtin_prefetch(&previous_.slots[at & (previous_.slots.size() - 1)]);
+  if (mask_ == 0) return;
+  const std::size_t at = mix64(id_hash) & mask_;
+  for (const Generation* generation : {&current_, &previous_}) {
+    if (generation->slots) __builtin_prefetch(&generation->slots[at]);
+  }
 }
 
 bool Sequencer::is_duplicate(std::uint64_t id_hash, std::uint64_t sequence) {
   if (sequence - generation_began_ > options_.duplicates) {
-    std::swap(previous_, current_);
-    std::fill(current_.slots.begin(), current_.slots.end(), Seen{});
-    current_.used = 0;
+    previous_.slots = std::move(current_.slots);
     generation_began_ = sequence;
   }
   for (Generation* generation : {&current_, &previous_}) {
-    Seen* seen = generation->find(id_hash);
+    Seen* seen = generation->find(id_hash, mask_);
     if (seen != nullptr && sequence - seen->sequence <= options_.duplicates) return true;
     if (seen != nullptr && generation == &current_) {
       seen->sequence = sequence;
       return false;
     }
   }
-  put(current_, id_hash, sequence);
+  put(id_hash, sequence);
   return false;
 }
 

@@ -2,8 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <optional>
-#include <vector>
 
 #include "core/event.h"
 
@@ -53,19 +54,23 @@ class Sequencer {
     std::uint64_t id = 0;
     std::uint64_t sequence = 0;
   };
-  // Two generations of a set: an id stays findable for at least the horizon, memory stays bounded without deletion.
-  struct Generation {
-    std::vector<Seen> slots;
-    std::size_t used = 0;
-    Seen* find(std::uint64_t id);
+  // Two generations of a set: an id stays findable for at least the horizon, memory stays bounded without deletion. Each is taken
+  // whole as zero pages, so no event ever pays for growth.
+  struct Free {
+    void operator()(Seen* slots) const { std::free(slots); }
   };
-  void put(Generation& generation, std::uint64_t id, std::uint64_t sequence);
+  struct Generation {
+    std::unique_ptr<Seen[], Free> slots;
+    Seen* find(std::uint64_t id, std::size_t mask) const;
+  };
+  void put(std::uint64_t id, std::uint64_t sequence);
 
   Options options_;
   std::uint64_t next_sequence_ = 1;
   std::int64_t watermark_ms_ = INT64_MIN;
   std::int64_t ticked_ms_ = INT64_MIN;
   std::optional<Tick> tick_;
+  std::size_t mask_ = 0;  // slots of a generation - 1
   Generation current_;
   Generation previous_;
   std::uint64_t generation_began_ = 0;

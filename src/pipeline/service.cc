@@ -143,6 +143,7 @@ Result<> Service::set_up() {
   ingest::OpenOptions how;
   how.data_directory = options_.data;
   how.opened_ms = journal_->opened_ms();
+  how.stopping = &stopping_;
   if (!options_.warm_up.empty()) {
     auto source = open_sources(options_.warm_up, pipeline_.events, how);
     if (!source) return std::unexpected(source.error());
@@ -186,7 +187,10 @@ Result<> Service::wait() {
   return outcome_;
 }
 
-void Service::stop() { runner_->stop(); }
+void Service::stop() {
+  stopping_.store(true);
+  runner_->stop();
+}
 
 Service::~Service() {
   if (thread_.joinable()) {

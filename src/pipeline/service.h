@@ -79,6 +79,7 @@ class Service {
   std::unique_ptr<Runner> runner_;
   std::thread thread_;
   Result<> outcome_;
+  std::atomic<bool> stopping_{false};
   std::atomic<bool> warmed_up_{false};
   std::atomic<bool> finished_{false};
 };
