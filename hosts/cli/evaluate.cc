@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "commands.h"
+#include "evaluate/announcement.h"
 #include "evaluate/report.h"
 #include "offline.h"
 
@@ -90,7 +91,14 @@ int evaluate(const EvaluateArguments& arguments) {
                                                                       : arguments.offline.source.source},
                    {"labels", labels ? label_file : carried ? "carried by the events" : "field " + pipeline.events.label_field}};
   for (const auto& detector : pipeline.detectors) options.detectors.push_back({detector.name, std::string(kind_of(detector.kind))});
-  for (const auto& anomaly : pipeline.anomalies) options.score_types.push_back(anomaly.name);
+  // The ensemble as a person hears of it, beside the ensemble of every row.
+  options.detectors.push_back({"announced", "announced"});
+  std::int64_t quiet_ms = 0;
+  for (const auto& anomaly : pipeline.anomalies) {
+    options.score_types.push_back(anomaly.name);
+    quiet_ms = std::max(quiet_ms, anomaly.quiet_ms);
+  }
+  evaluate::Announcement announcement(quiet_ms);
   options.label_types = labels ? labels->types() : carried ? offline->source().label_types() : std::vector<std::string>{};
   if (arguments.scoring == "nab") {
     if (!labels || labels->form() != evaluate::LabelSet::Form::kWindows) {
@@ -109,6 +117,7 @@ int evaluate(const EvaluateArguments& arguments) {
   const std::size_t types = pipeline.anomalies.size();
   Result<> added;
   std::vector<float> type_scores(types);
+  std::vector<float> scores(detectors + 1);
   std::uint64_t incidents = 0;
   exit_code = offline->run([&](const pipeline::Runner::BatchView& view) {
     for (const auto& change : view.output.changes) incidents += change.kind == IncidentChange::Kind::kOpen ? 1 : 0;
@@ -127,7 +136,7 @@ int evaluate(const EvaluateArguments& arguments) {
       } else {
         out.label.label = event.label;
       }
-      out.scores = {view.output.raw.data() + row * detectors, detectors};
+      std::copy_n(view.output.raw.begin() + static_cast<std::ptrdiff_t>(row * detectors), detectors, scores.begin());
       std::size_t strongest = 0;
       for (std::size_t t = 0; t < types; ++t) {
         const auto& verdict = view.output.verdicts[row * types + t];
@@ -140,6 +149,8 @@ int evaluate(const EvaluateArguments& arguments) {
         }
       }
       out.type_scores = type_scores;
+      scores.back() = announcement.keep(view.batch.key(row, pipeline.score.by).hash, event.time_ms, out.ensemble);
+      out.scores = scores;
       out.value = view.batch.num_numbers() > 0 ? view.batch.number(row, 0) : kMissing;
       std::string text;
       if (out.ensemble > kExplainFrom) {

@@ -142,8 +142,8 @@ struct EventLayout {
   std::vector<std::string> keys;  // entity names
 };
 
-/// Decoded events as columns of fixed width. Rows are written by decoders in parallel (each its own rows and its own arena),
-/// then read by all. A row whose record did not decode is not listed in `order`.
+/// Decoded events as columns of fixed width. Rows are written by decoders in parallel (each its own rows and its own
+/// arena), then read by all. A row whose record did not decode is not listed in `order`.
 class EventBatch {
  public:
   explicit EventBatch(const EventLayout& layout)
@@ -164,7 +164,9 @@ class EventBatch {
   EventHeader& header(std::size_t row) { return headers_[row]; }
   const EventHeader& header(std::size_t row) const { return headers_[row]; }
   std::span<double> numbers(std::size_t row) { return {numbers_.data() + row * num_numbers_, num_numbers_}; }
-  std::span<const double> numbers(std::size_t row) const { return {numbers_.data() + row * num_numbers_, num_numbers_}; }
+  std::span<const double> numbers(std::size_t row) const {
+    return {numbers_.data() + row * num_numbers_, num_numbers_};
+  }
   double number(std::size_t row, std::size_t slot) const { return numbers_[row * num_numbers_ + slot]; }
   std::span<Key> keys(std::size_t row) { return {keys_.data() + row * num_keys_, num_keys_}; }
   std::span<const Key> keys(std::size_t row) const { return {keys_.data() + row * num_keys_, num_keys_}; }

@@ -43,8 +43,8 @@ constexpr std::uint64_t hash_combine(std::uint64_t a, std::uint64_t b) {
 
 inline constexpr int kKeyGroups = 128;
 
-/// Flink's key group of a String key: murmur of hashCode() over UTF-16 code units, modulo kKeyGroups. `text` is UTF-8; an
-/// invalid byte counts as U+FFFD, as Java decodes it. Source: org.apache.flink.util.MathUtils.murmurHash.
+/// Flink's key group of a String key: murmur of hashCode() over UTF-16 code units, modulo kKeyGroups. `text` is UTF-8;
+/// an invalid byte counts as U+FFFD, as Java decodes it. Source: org.apache.flink.util.MathUtils.murmurHash.
 std::uint8_t key_group(std::string_view text);
 
 }  // namespace alcedo

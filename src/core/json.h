@@ -1,4 +1,5 @@
-// Writes JSON. One writer for alerts, reports, scores and --json, so that escaping and number forms are the same everywhere.
+// Writes JSON. One writer for alerts, reports, scores and --json, so that escaping and number forms are the same
+// everywhere.
 #pragma once
 
 #include <cstdint>

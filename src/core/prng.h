@@ -22,9 +22,7 @@ class Prng {
   double uniform() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }
   __extension__ using Wide = unsigned __int128;
   /// Uniform in [0, n), n > 0. Bias below n / 2^64.
-  std::uint64_t below(std::uint64_t n) {
-    return static_cast<std::uint64_t>((static_cast<Wide>(next()) * n) >> 64);
-  }
+  std::uint64_t below(std::uint64_t n) { return static_cast<std::uint64_t>((static_cast<Wide>(next()) * n) >> 64); }
   /// Standard normal (Box-Muller, one of the pair).
   double normal() {
     const double u = 1.0 - uniform();

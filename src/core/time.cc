@@ -15,7 +15,8 @@ namespace {
 constexpr std::array<std::pair<std::string_view, std::int64_t>, 6> kUnits{
     {{"ms", 1}, {"s", kSecondMs}, {"m", kMinuteMs}, {"h", kHourMs}, {"d", kDayMs}, {"w", 7 * kDayMs}}};
 
-// Days since 1970-01-01 of a proleptic Gregorian date. Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+// Days since 1970-01-01 of a proleptic Gregorian date. Source: H. Hinnant, "chrono-Compatible Low-Level Date
+// Algorithms".
 constexpr std::int64_t days_from_civil(std::int64_t y, unsigned m, unsigned d) {
   y -= m <= 2;
   const std::int64_t era = (y >= 0 ? y : y - 399) / 400;
@@ -47,14 +48,16 @@ Result<std::int64_t> parse_duration_ms(std::string_view text) {
       if (unit == name && total >= 0 && total < 9e15) return static_cast<std::int64_t>(std::llround(total));
     }
   }
-  return error(ErrorCode::kInvalidArgument,
-               fmt::format("'{}' is not a duration; expected a number and a unit (ms, s, m, h, d, w), such as 30s", text));
+  return error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("'{}' is not a duration; expected a number and a unit (ms, s, m, h, d, w), such as 30s", text));
 }
 
 std::string format_duration(std::int64_t duration_ms) {
   if (duration_ms == 0) return "0s";
   for (std::size_t i = kUnits.size() - 1; i-- > 0;) {
-    if (duration_ms % kUnits[i].second == 0) return fmt::format("{}{}", duration_ms / kUnits[i].second, kUnits[i].first);
+    if (duration_ms % kUnits[i].second == 0)
+      return fmt::format("{}{}", duration_ms / kUnits[i].second, kUnits[i].first);
   }
   return fmt::format("{}ms", duration_ms);
 }
@@ -112,16 +115,18 @@ std::string format_iso_time(std::int64_t time_ms) {
   const year_month_day ymd{day};
   const auto ms = (t - day).count();
   return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", static_cast<int>(ymd.year()),
-                     static_cast<unsigned>(ymd.month()), static_cast<unsigned>(ymd.day()), ms / kHourMs, ms / kMinuteMs % 60,
-                     ms / kSecondMs % 60, ms % 1000);
+                     static_cast<unsigned>(ymd.month()), static_cast<unsigned>(ymd.day()), ms / kHourMs,
+                     ms / kMinuteMs % 60, ms / kSecondMs % 60, ms % 1000);
 }
 
 std::int64_t wall_clock_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 std::int64_t steady_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 }  // namespace alcedo

@@ -21,8 +21,8 @@ Result<std::int64_t> parse_duration_ms(std::string_view text);
 /// The shortest exact form: 60000 -> "1m", 90000 -> "90s".
 std::string format_duration(std::int64_t duration_ms);
 
-/// ISO 8601 date and time: 'T' or a space between, fraction of any length, 'Z', an offset, or none (then UTC). nullopt if it is not
-/// one. No allocation, no locale.
+/// ISO 8601 date and time: 'T' or a space between, fraction of any length, 'Z', an offset, or none (then UTC). nullopt
+/// if it is not one. No allocation, no locale.
 std::optional<std::int64_t> parse_iso_time_ms(std::string_view text);
 
 /// "2026-11-23T17:37:00.000Z"

@@ -27,10 +27,10 @@ struct FireRule {
 
 struct AnomalySpec {
   std::string name;
-  std::uint32_t by = 0;        // key slot whose entity it is about
-  int group = -1;              // key slot that incidents are folded by; -1: the entity
+  std::uint32_t by = 0;  // key slot whose entity it is about
+  int group = -1;        // key slot that incidents are folded by; -1: the entity
   std::vector<VoteSpec> votes;
-  std::int64_t for_ms = 0;     // the score must stay above the threshold this long, event time
+  std::int64_t for_ms = 0;  // the score must stay above the threshold this long, event time
   FireRule fire;
   Impact impact = Impact::kMedium;
   std::string runbook;

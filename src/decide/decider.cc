@@ -12,14 +12,16 @@ namespace {
 constexpr double kDayMs = 86'400'000;
 // A rate needs some scores behind it before it may page: an estimate from fewer than this is noise.
 constexpr std::uint64_t kScoresToFireMin = 200;
+// A subset with fewer scores than this has no tail of its own yet.
+constexpr std::uint64_t kSubsetScoresMin = 1000;
+// Sketches fade when they hold this many: the tail of 0.1 % then still rests on more than a hundred scores.
+constexpr std::uint64_t kSketchScoresMax = 1 << 18;
 constexpr std::size_t kAboveMax = 65'536;
 
 }  // namespace
 
 Decider::Decider(Options options)
     : options_(std::move(options)),
-      detector_scores_max_(std::max<std::uint64_t>(options_.calibrate_events / 2, 1)),
-      subset_scores_max_(std::max<std::uint64_t>(options_.calibrate_events - detector_scores_max_, 1)),
       detectors_(options_.num_detectors),
       subsets_(options_.anomalies.size()),
       rates_(options_.anomalies.size(), 0),
@@ -35,7 +37,7 @@ Decider::Decider(Options options)
 double Decider::type_surprise(std::size_t type, std::uint32_t voters, float score) const {
   for (const auto& subset : subsets_[type]) {
     if (subset.voters != voters) continue;
-    if (subset.sketch.published() < std::min<std::uint64_t>(subset_scores_max_, 1000)) break;
+    if (subset.sketch.published() < std::min(kSubsetScoresMin, options_.calibrate_events / 4)) break;
     return subset.sketch.surprise(score);
   }
   return score;
@@ -54,7 +56,7 @@ void Decider::decide(std::int64_t time_ms, std::span<const float> raw, std::span
       continue;
     }
     surprises[d] = static_cast<float>(detectors_[d].surprise(raw[d]));
-    if (!frozen_ && detectors_[d].count() < detector_scores_max_) detectors_[d].add(raw[d]);
+    if (!detectors_frozen_) detectors_[d].add(raw[d]);
   }
   for (std::size_t t = 0; t < options_.anomalies.size(); ++t) {
     const AnomalySpec& anomaly = options_.anomalies[t];
@@ -64,14 +66,12 @@ void Decider::decide(std::int64_t time_ms, std::span<const float> raw, std::span
     double sum = 0;
     double weights = 0;
     std::uint32_t voters = 0;
-    bool calibrated = true;
     for (std::size_t v = 0; v < anomaly.votes.size(); ++v) {
       const auto& vote = anomaly.votes[v];
       if (std::isnan(surprises[vote.detector])) continue;
       voters |= 1U << v;
       sum += vote.weight * static_cast<double>(surprises[vote.detector]);
       weights += vote.weight;
-      calibrated = calibrated && detectors_[vote.detector].published() >= detector_scores_max_;
     }
     if (voters == 0) continue;
     verdict.score = static_cast<float>(sum / weights);
@@ -79,15 +79,13 @@ void Decider::decide(std::int64_t time_ms, std::span<const float> raw, std::span
     verdict.provisional = !frozen_;
     if (!frozen_) {
       ++scored_[t];
-      // A subset's own distribution is only worth learning once the scores that it is made of have settled.
-      if (calibrated) {
-        auto it = std::find_if(subsets_[t].begin(), subsets_[t].end(), [&](const Subset& s) { return s.voters == voters; });
-        if (it == subsets_[t].end()) {
-          subsets_[t].push_back({voters, {}});
-          it = subsets_[t].end() - 1;
-        }
-        if (it->sketch.count() < subset_scores_max_) it->sketch.add(verdict.score);
+      auto it =
+          std::find_if(subsets_[t].begin(), subsets_[t].end(), [&](const Subset& s) { return s.voters == voters; });
+      if (it == subsets_[t].end()) {
+        subsets_[t].push_back({voters, {}});
+        it = subsets_[t].end() - 1;
       }
+      it->sketch.add(verdict.score);
     }
     verdict.fired = fires(t, verdict);
     if (anomaly.for_ms > 0) {
@@ -149,24 +147,31 @@ void Decider::update_rates() {
 void Decider::tick(std::int64_t time_ms) {
   for (auto& above : above_) {
     if (above.size() < kAboveMax) continue;
-    std::erase_if(above, [&](const auto& entry) { return entry.second.last_ms < time_ms - static_cast<std::int64_t>(kDayMs); });
+    std::erase_if(
+        above, [&](const auto& entry) { return entry.second.last_ms < time_ms - static_cast<std::int64_t>(kDayMs); });
   }
   if (frozen_ || events_ == 0) return;
-  for (auto& sketch : detectors_) sketch.publish(sketch.count() >= detector_scores_max_);
-  bool settled = true;
-  for (auto& type : subsets_) {
-    for (auto& subset : type) subset.sketch.publish(subset.sketch.count() >= subset_scores_max_);
+  frozen_ = events_ >= options_.calibrate_events;
+  if (!detectors_frozen_) {
+    detectors_frozen_ = events_ >= options_.calibrate_events / 2;
+    for (auto& sketch : detectors_) {
+      if (sketch.count() >= kSketchScoresMax) sketch.fade(1);
+      sketch.publish(detectors_frozen_);
+    }
+    // From here on the voters' surprises no longer move under the subsets: what they learnt before counts little.
+    if (detectors_frozen_) {
+      for (auto& type : subsets_) {
+        for (auto& subset : type) subset.sketch.fade(4);
+      }
+    }
   }
-  for (std::size_t t = 0; t < subsets_.size(); ++t) {
-    const auto kind = options_.anomalies[t].fire.kind;
-    if (kind != FireRule::Kind::kRate && kind != FireRule::Kind::kBudget) continue;
-    const bool done = std::any_of(subsets_[t].begin(), subsets_[t].end(),
-                                  [&](const Subset& s) { return s.sketch.published() >= subset_scores_max_; });
-    settled = settled && done;
+  for (auto& type : subsets_) {
+    for (auto& subset : type) {
+      if (subset.sketch.count() >= kSketchScoresMax) subset.sketch.fade(1);
+      subset.sketch.publish(frozen_);
+    }
   }
   update_rates();
-  // Types that hardly ever have a voter must not keep all others learning for ever.
-  frozen_ = (settled && events_ >= options_.calibrate_events) || events_ >= 20 * options_.calibrate_events;
 }
 
 }  // namespace alcedo::decide

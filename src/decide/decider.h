@@ -1,4 +1,5 @@
-// Scores -> verdicts: calibrates each detector's score, lets the detectors vote, and applies each type's one rule to fire.
+// Scores -> verdicts: calibrates each detector's score, lets the detectors vote, and applies each type's one rule to
+// fire.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +15,20 @@ namespace alcedo::decide {
 
 /// What one event is to one anomaly type.
 struct TypeVerdict {
-  float score = std::numeric_limits<float>::quiet_NaN();  // weighted mean of the present voters' surprises; NaN: all abstained
-  float surprise = 0;        // -log10 of the share of normal events with such a score
+  float score =
+      std::numeric_limits<float>::quiet_NaN();  // weighted mean of the present voters' surprises; NaN: all abstained
+  float surprise = 0;                           // -log10 of the share of normal events with such a score
   bool fired = false;
   bool provisional = false;  // calibration was not frozen yet
 };
 
-/// Takes events in input order. While it calibrates, what it learns becomes visible at ticks, so batches cannot be seen in verdicts;
-/// after calibrate_events scores it is frozen: an attack cannot raise its own threshold.
+/// Takes events in input order. While it calibrates, what it learns becomes visible at ticks, so batches cannot be seen
+/// in verdicts; after calibrate_events events it is frozen: an attack cannot raise its own threshold.
 ///
-/// Detectors calibrate on the first half of calibrate_events, each subset of voters on the second half. Until a subset has its own
-/// calibration, 10^-score stands for its tail: exact for one voter, too cautious for several.
+/// Detectors learn during the first half of calibrate_events, each subset of voters during all of it, the second half
+/// counting most. Sketches fade, so that the scores of a cold start do not outweigh those of entities with history.
+/// Until a subset has a calibration of its own, 10^-score stands for its tail: exact for one voter, too cautious for
+/// several.
 ///
 /// Threads  One at a time. Cost: about 30 ns a detector and type.
 class Decider {
@@ -37,15 +41,16 @@ class Decider {
   };
   explicit Decider(Options options);
 
-  /// raw: one score a detector, NaN where it abstains. keys: the hash of each type's entity, 0 where the event has none (then the type
-  /// has no verdict). surprises (a detector each) and verdicts (a type each) are overwritten.
-  void decide(std::int64_t time_ms, std::span<const float> raw, std::span<const std::uint64_t> keys, std::span<float> surprises,
-              std::span<TypeVerdict> verdicts);
+  /// raw: one score a detector, NaN where it abstains. keys: the hash of each type's entity, 0 where the event has none
+  /// (then the type has no verdict). surprises (a detector each) and verdicts (a type each) are overwritten.
+  void decide(std::int64_t time_ms, std::span<const float> raw, std::span<const std::uint64_t> keys,
+              std::span<float> surprises, std::span<TypeVerdict> verdicts);
 
   /// A tick of event time: what was learnt becomes visible.
   void tick(std::int64_t time_ms);
 
-  /// Share of events at which a type fires now; 0 while it is not known (budget before a minute of event time), 1 for always.
+  /// Share of events at which a type fires now; 0 while it is not known (budget before a minute of event time), 1 for
+  /// always.
   double fire_rate(std::size_t type) const { return rates_[type]; }
   bool frozen() const { return frozen_; }
 
@@ -63,8 +68,6 @@ class Decider {
   void update_rates();
 
   Options options_;
-  std::uint64_t detector_scores_max_;
-  std::uint64_t subset_scores_max_;
   std::vector<TailSketch> detectors_;
   std::vector<std::vector<Subset>> subsets_;  // per type, in order of first appearance
   std::vector<double> rates_;
@@ -73,6 +76,7 @@ class Decider {
   std::uint64_t events_ = 0;
   std::int64_t first_ms_ = 0;
   std::int64_t last_ms_ = 0;
+  bool detectors_frozen_ = false;
   bool frozen_ = false;
 };
 

@@ -31,7 +31,11 @@ struct Stream {
   std::int64_t now_ms = 0;
 
   explicit Stream(Decider::Options options)
-      : decider(options), detectors(options.num_detectors), types(options.anomalies.size()), surprises(detectors), verdicts(types),
+      : decider(options),
+        detectors(options.num_detectors),
+        types(options.anomalies.size()),
+        surprises(detectors),
+        verdicts(types),
         keys(types, 7) {}
   const TypeVerdict& see(std::span<const float> raw, std::int64_t step_ms = 100) {
     now_ms += step_ms;
@@ -80,7 +84,8 @@ TEST(DeciderTest, AbstentionLeavesTheFalsePositiveRateWhereItWas) {
   Stream stream({{type_of({FireRule::Kind::kRate, 0.005}, {{0, 1}, {1, 2}})}, 2, 40'000, 0});
   Prng random(11);
   const auto draw = [&](bool second) {
-    return std::array<float, 2>{static_cast<float>(random.exponential()), second ? static_cast<float>(random.exponential()) : kNaN};
+    return std::array<float, 2>{static_cast<float>(random.exponential()),
+                                second ? static_cast<float>(random.exponential()) : kNaN};
   };
   for (int i = 0; i < 150'000; ++i) stream.see(draw(i % 2 == 0));
   ASSERT_TRUE(stream.decider.frozen());

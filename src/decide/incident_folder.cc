@@ -21,9 +21,12 @@ IncidentFolder::IncidentFolder(Names names, std::vector<AnomalySpec> anomalies)
 Severity IncidentFolder::severity_of(Impact impact, double score) {
   const bool extreme = score >= 6;  // one in a million
   switch (impact) {
-    case Impact::kHigh: return extreme ? Severity::kCritical : Severity::kError;
-    case Impact::kMedium: return extreme ? Severity::kError : Severity::kWarning;
-    case Impact::kLow: return extreme ? Severity::kWarning : Severity::kInfo;
+    case Impact::kHigh:
+      return extreme ? Severity::kCritical : Severity::kError;
+    case Impact::kMedium:
+      return extreme ? Severity::kError : Severity::kWarning;
+    case Impact::kLow:
+      return extreme ? Severity::kWarning : Severity::kInfo;
   }
   return Severity::kWarning;
 }
@@ -82,12 +85,14 @@ void IncidentFolder::add(const Evidence& evidence, const std::function<Explanati
   const std::string about = state.key.empty() ? state.pipeline : fmt::format("{} {}", state.key_name, state.key);
   state.summary = fmt::format("{}: {}{}", state.type, about,
                               state.reasons.empty() ? std::string() : fmt::format(": {}", state.reasons.front().text));
-  if (state.evidence > 1) state.summary += fmt::format(" ({} events since {})", state.evidence, format_iso_time(state.first_ms));
+  if (state.evidence > 1)
+    state.summary += fmt::format(" ({} events since {})", state.evidence, format_iso_time(state.first_ms));
   while (incident.announce_at <= state.evidence) incident.announce_at *= 2;
   out.push_back(state);
 }
 
-void IncidentFolder::resolve(const std::string& id, Incident& incident, Position position, std::vector<IncidentChange>& out) {
+void IncidentFolder::resolve(const std::string& id, Incident& incident, Position position,
+                             std::vector<IncidentChange>& out) {
   IncidentChange change = std::move(incident.state);
   change.kind = IncidentChange::Kind::kResolve;
   change.position = position;

@@ -1,4 +1,5 @@
-// The life of an incident in event time: it opens at once, says more when its evidence doubles, and resolves when quiet.
+// The life of an incident in event time: it opens at once, says more when its evidence doubles, and resolves when
+// quiet.
 #include "decide/incident_folder.h"
 
 #include <gtest/gtest.h>
@@ -21,8 +22,8 @@ struct Fold {
     AnomalySpec down{.name = "down", .impact = Impact::kLow, .quiet_ms = 10'000};
     return {burst, down};
   }
-  void add(std::string_view key, std::int64_t time_ms, double score = 3, std::uint32_t type = 0, std::string_view member = {},
-           bool pins = false) {
+  void add(std::string_view key, std::int64_t time_ms, double score = 3, std::uint32_t type = 0,
+           std::string_view member = {}, bool pins = false) {
     Evidence evidence;
     evidence.position = {++sequence, type};
     evidence.time_ms = time_ms;

@@ -26,7 +26,8 @@ class SilenceWatch {
   };
   /// An event. Returns whether this ends a silence that had been alarmed.
   bool seen(std::uint64_t key, std::string_view text, std::string_view group, std::int64_t time_ms);
-  /// Alarms that fall due by `time_ms`, ordered by when they did, then by key. Entities silent for forget_ms end up in `forgotten`.
+  /// Alarms that fall due by `time_ms`, ordered by when they did, then by key. Entities silent for forget_ms end up in
+  /// `forgotten`.
   void tick(std::int64_t time_ms, std::vector<Silent>& alarms, std::vector<Silent>& forgotten);
 
  private:

@@ -6,6 +6,11 @@
 #include <cmath>
 
 namespace alcedo::decide {
+namespace {
+
+constexpr double kAssumedTailIndex = 3;
+
+}  // namespace
 
 TailSketch::TailSketch() : counts_(kBuckets, 0) {}
 
@@ -18,20 +23,32 @@ int TailSketch::bucket_of(float score) {
 
 double TailSketch::lower_edge(int bucket) {
   if (bucket == 0) return 0;
-  const auto bits = static_cast<std::uint32_t>((127 + kLowestExponent) << kOctaveBits) + static_cast<std::uint32_t>(bucket - 1);
+  const auto bits =
+      static_cast<std::uint32_t>((127 + kLowestExponent) << kOctaveBits) + static_cast<std::uint32_t>(bucket - 1);
   return std::bit_cast<float>(bits << (23 - kOctaveBits));
 }
 
 void TailSketch::add(float score) {
   ++counts_[static_cast<std::size_t>(bucket_of(score))];
   ++count_;
+  ++fresh_;
+}
+
+void TailSketch::fade(int halvings) {
+  count_ = 0;
+  for (auto& n : counts_) {
+    n >>= halvings;
+    count_ += n;
+  }
 }
 
 void TailSketch::publish(bool last) {
-  if (count_ == published_ || (!last && count_ - published_ < published_ / 50 + 1)) return;
+  if (fresh_ == 0 || (!last && fresh_ < published_ / 50 + 1)) return;
   published_ = count_;
+  fresh_ = 0;
   surprise_at_edge_.resize(kBuckets + 1);
-  // Half a score more than was ever seen, so that the surprise of a new extreme stays finite where no tail could be fitted.
+  // Half a score more than was ever seen, so that the surprise of a new extreme stays finite where no tail could be
+  // fitted.
   const double total = static_cast<double>(count_) + 0.5;
   std::uint64_t above = 0;
   int tail_bucket = kBuckets;
@@ -45,7 +62,16 @@ void TailSketch::publish(bool last) {
   }
   surprise_at_edge_[0] = 0;
   tail_index_ = 0;
-  if (count_ < 100 || tail_bucket < 2) return;
+  if (count_ < 100) return;
+  if (tail_bucket < 2) {
+    int highest = kBuckets - 1;
+    while (highest > 0 && counts_[static_cast<std::size_t>(highest)] == 0) --highest;
+    const int from = std::min(std::max(highest, bucket_of(1)) + 1, kBuckets - 1);
+    tail_from_ = lower_edge(from);
+    tail_surprise_ = surprise_at_edge_[static_cast<std::size_t>(from)];
+    tail_index_ = kAssumedTailIndex;
+    return;
+  }
   const double from = lower_edge(tail_bucket);
   double log_excess = 0;
   std::uint64_t exceeding = 0;

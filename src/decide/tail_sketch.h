@@ -8,6 +8,10 @@ namespace alcedo::decide {
 
 /// Integer histogram of scores >= 0 in log buckets of about 2 %, with a Pareto tail fitted above its 99 % quantile.
 ///
+/// Where fewer than 20 scores are above 0 there is nothing to fit: beyond the highest seen, and at least 1, a tail with
+/// the index of Student's t with 3 degrees of freedom is assumed, so that a first extreme after a long calm is not
+/// lost.
+///
 /// Source   Hill, "A simple general approach to inference about the tail of a distribution", 1975, on bucketed scores.
 /// Repeats  Counts are integers: any order of add() and merge() gives the same sketch.
 /// Cost     add() and surprise() a few ns; publish() about 20 us; 8 KB.
@@ -16,12 +20,18 @@ class TailSketch {
   TailSketch();
 
   void add(float score);
-  /// What was added so far becomes what surprise() answers from. Does nothing while less than 2 % is new, unless it is the last time.
+  /// What was added so far becomes what surprise() answers from. Does nothing while less than 2 % is new, unless it is
+  /// the last time.
   void publish(bool last = false);
 
-  /// -log10 of the share of published scores at or above `score`; continuous and non-decreasing in it; 0 while nothing is published.
+  /// Divides all counts by 2^halvings, rounding down: what is older weighs less. The published answers stay until the
+  /// next publish().
+  void fade(int halvings);
+
+  /// -log10 of the share of published scores at or above `score`; continuous and non-decreasing in it; 0 while nothing
+  /// is published.
   double surprise(float score) const;
-  /// Scores added; scores that surprise() knows of.
+  /// Scores added and not faded; those that surprise() knows of.
   std::uint64_t count() const { return count_; }
   std::uint64_t published() const { return published_; }
 
@@ -36,6 +46,7 @@ class TailSketch {
   std::vector<float> surprise_at_edge_;  // at each bucket's lower edge, as of publish()
   std::uint64_t count_ = 0;
   std::uint64_t published_ = 0;
+  std::uint64_t fresh_ = 0;   // added since publish()
   double tail_from_ = 0;      // Pareto beyond this score
   double tail_surprise_ = 0;  // at tail_from_
   double tail_index_ = 0;     // 1 / xi; 0: no tail fitted yet

@@ -66,6 +66,15 @@ TEST(TailSketchTest, OrderOfScoresCannotBeSeen) {
   for (float s = 0; s < 50; s += 0.37F) EXPECT_EQ(forward.surprise(s), backward.surprise(s));
 }
 
+TEST(TailSketchTest, AFirstExtremeAfterALongCalmIsSurprising) {
+  TailSketch sketch;
+  for (int i = 0; i < 1000; ++i) sketch.add(0);
+  sketch.publish();
+  EXPECT_LT(sketch.surprise(1), 3.5);
+  EXPECT_GT(sketch.surprise(20), 6);
+  EXPECT_GT(sketch.surprise(40), sketch.surprise(20));
+}
+
 TEST(TailSketchTest, SaysNothingBeforeItWasPublished) {
   TailSketch sketch;
   sketch.add(5);

@@ -8,8 +8,8 @@
 
 namespace alcedo::evaluate {
 
-/// Keeps a row's score only if nothing of its entity scored as high within the last quiet period, as incidents do at any threshold:
-/// what merely goes on is not announced again.
+/// Keeps a row's score only if nothing of its entity scored as high within the last quiet period, as incidents do at
+/// any threshold: what merely goes on is not announced again.
 ///
 /// Threads  One at a time. Cost: amortised constant; memory: the descending scores of one quiet period an entity.
 class Announcement {

@@ -23,7 +23,8 @@ enum class ReadState : std::uint8_t {
 /// A source has partitions 0 .. n-1, each an ordered sequence of records with offsets from 0.
 ///
 /// Threads  One thread at a time reads; stop() may come from any thread.
-/// Repeats  The same source read again gives the same bytes at the same offsets (a source without offsets of its own writes a
+/// Repeats  The same source read again gives the same bytes at the same offsets (a source without offsets of its own
+/// writes a
 ///          LocalLog first).
 class Source {
  public:
@@ -43,8 +44,8 @@ class Source {
   };
   virtual Progress progress() const { return {}; }
 
-  /// Appends up to `records_max` records of one partition, waiting at most `wait` for the first. RawBatch::pad() is called.
-  /// Errors: kIo, kCorrupt (a truncated gzip): what was read before the fault has been delivered.
+  /// Appends up to `records_max` records of one partition, waiting at most `wait` for the first. RawBatch::pad() is
+  /// called. Errors: kIo, kCorrupt (a truncated gzip): what was read before the fault has been delivered.
   virtual Result<ReadState> read(std::int32_t partition, RawBatch& out, std::size_t records_max,
                                  std::chrono::milliseconds wait) = 0;
   /// Makes what was delivered survive a power cut, where this source keeps a log of its own. Before an alert leaves.
@@ -58,7 +59,7 @@ struct SourceUri {
   std::string scheme;  // "file", "stdin", "host", "simulate"
   std::string path;    // after the colon, before '?'
   std::vector<std::pair<std::string, std::string>> options;
-  std::string text;    // as given
+  std::string text;  // as given
 
   /// "events.csv" without a scheme is a file. Errors: kInvalidArgument: unknown scheme, with the list of known ones.
   static Result<SourceUri> parse(std::string_view text);

@@ -22,8 +22,8 @@ struct DetectorSpec {
   DetectorKind kind = DetectorKind::kZscore;
   std::vector<std::string> features;  // "habit", "pace.events_1m"; empty for kAbsent
   Side side = Side::kBoth;
-  double min_change = 0;              // share of the expected value by which the seen one must differ, 0.2 for 20 %
-  std::int64_t absent_ms = 0;         // kAbsent
+  double min_change = 0;                // share of the expected value by which the seen one must differ, 0.2 for 20 %
+  std::int64_t absent_ms = 0;           // kAbsent
   std::vector<std::uint32_t> requests;  // indices of its wishes in FeatureOptions::deviations
 };
 
@@ -40,8 +40,8 @@ struct RawScore {
   std::uint32_t which = 0;
 };
 
-/// zscore and iqr: the largest deviation on the watched side, 0 where the change is below min_change. Abstains when every
-/// deviation is missing.
+/// zscore and iqr: the largest deviation on the watched side, 0 where the change is below min_change. Abstains when
+/// every deviation is missing.
 ///
 /// Cost     a few ns a deviation, no allocation. Threads: const, any.
 class DeviationDetector {

@@ -1,4 +1,5 @@
-// Features in parallel by key, scores in parallel by row, decisions one after the other: only the last is order-sensitive across keys.
+// Features in parallel by key, scores in parallel by row, decisions one after the other: only the last is
+// order-sensitive across keys.
 #include "pipeline/engine.h"
 
 #include <fmt/format.h>
@@ -174,7 +175,8 @@ void Engine::watch_silence(const EventBatch& batch, std::uint32_t row, EngineOut
     const std::string_view group =
         anomaly.group >= 0 ? batch.key(row, static_cast<std::size_t>(anomaly.group)).text : std::string_view();
     if (watch.silence.seen(key.hash, key.text, group, event.time_ms)) {
-      folder_.release(watch.type, anomaly.group >= 0 ? group : key.text, {event.sequence, watch.type}, event.time_ms, out.changes);
+      folder_.release(watch.type, anomaly.group >= 0 ? group : key.text, {event.sequence, watch.type}, event.time_ms,
+                      out.changes);
     }
   }
 }
@@ -202,16 +204,23 @@ void Engine::tick(const Tick& tick, EngineOutput& out) {
       evidence.score = 1;
       const auto& detector = pipeline_.detectors[watch.detector];
       const auto tell = [&] {
-        Reason reason{detector.name, "silence", static_cast<double>(tick.time_ms - silent.last_ms) / 1000,
-                      static_cast<double>(detector.absent_ms) / 1000, 0, 1, 0, {}};
-        reason.text = fmt::format("silent since {}, expected an event at least every {}", format_iso_time(silent.last_ms),
-                                  format_duration(detector.absent_ms));
+        Reason reason{detector.name,
+                      "silence",
+                      static_cast<double>(tick.time_ms - silent.last_ms) / 1000,
+                      static_cast<double>(detector.absent_ms) / 1000,
+                      0,
+                      1,
+                      0,
+                      {}};
+        reason.text = fmt::format("silent since {}, expected an event at least every {}",
+                                  format_iso_time(silent.last_ms), format_duration(detector.absent_ms));
         return decide::Explanation{{std::move(reason)}, {{detector.name, 1, 1, 0}}};
       };
       folder_.add(evidence, tell, out.changes);
     }
     for (const auto& gone : forgotten) {
-      folder_.release(watch.type, grouped ? gone.group : gone.key, {tick.sequence, tick_index_++}, tick.time_ms, out.changes);
+      folder_.release(watch.type, grouped ? gone.group : gone.key, {tick.sequence, tick_index_++}, tick.time_ms,
+                      out.changes);
     }
   }
   const std::size_t before = out.changes.size();
@@ -225,8 +234,9 @@ double Engine::unit_of(const EventBatch& batch, std::uint32_t row, std::uint32_t
   if (spec.number < 0 || !pipeline_.features.layout.numbers[static_cast<std::size_t>(spec.number)].money) return 1;
   // Counts, ratios and gaps of a money feature are plain numbers.
   const std::string_view stat = column.substr(std::min(column.size(), column.rfind('.') + 1));
-  const bool plain = column.find('.') != std::string_view::npos &&
-                     (stat.starts_with("events") || stat.starts_with("ratio") || stat.starts_with("gap") || stat.starts_with("count"));
+  const bool plain =
+      column.find('.') != std::string_view::npos &&
+      (stat.starts_with("events") || stat.starts_with("ratio") || stat.starts_with("gap") || stat.starts_with("count"));
   if (plain) return 1;
   const std::string_view key = batch.key(row, static_cast<std::size_t>(spec.key)).text;
   const auto bar = key.rfind('|');
@@ -235,7 +245,8 @@ double Engine::unit_of(const EventBatch& batch, std::uint32_t row, std::uint32_t
   return std::pow(10.0, std::max(0, contract::minor_unit_digits(*currency)));
 }
 
-decide::Explanation Engine::explain(const EventBatch& batch, std::uint32_t row, std::size_t type, const EngineOutput& out) const {
+decide::Explanation Engine::explain(const EventBatch& batch, std::uint32_t row, std::size_t type,
+                                    const EngineOutput& out) const {
   decide::Explanation explanation;
   const auto features = out.features.row(row);
   struct Voter {
@@ -249,6 +260,13 @@ decide::Explanation Engine::explain(const EventBatch& batch, std::uint32_t row, 
     if (!std::isnan(surprise)) voters.push_back({vote.weight * surprise, vote.detector, vote.weight});
   }
   std::stable_sort(voters.begin(), voters.end(), [](const Voter& a, const Voter& b) { return a.moved > b.moved; });
+  // Where incidents are folded by group, the reason must say which member it is about.
+  std::string who;
+  if (pipeline_.anomalies[type].group >= 0) {
+    std::string_view member = batch.key(row, pipeline_.anomalies[type].by).text;
+    while (member.ends_with('|')) member.remove_suffix(1);
+    who = fmt::format("{}: ", member);
+  }
   for (const Voter& voter : voters) {
     const auto& detector = detectors_[voter.detector];
     const models::RawScore raw = detector.score(features);
@@ -268,10 +286,13 @@ decide::Explanation Engine::explain(const EventBatch& batch, std::uint32_t row, 
     reason.history = static_cast<double>(features[d.history]);
     const bool quartiles = detector.spec().kind == models::DetectorKind::kIqr;
     const std::string money = currency.empty() ? "" : " " + currency;
-    const auto number = [&](double value) { return currency.empty() ? fmt::format("{:.4g}", value) : fmt::format("{:.2f}", value); };
-    reason.text = fmt::format("{} {}{}, expected {} +- {} ({} {:.1f}{})", d.name, number(reason.seen), money, number(reason.expected),
-                              number(reason.spread), quartiles ? "IQRs out:" : "z", reason.score,
-                              reason.history < d.min_history ? ", from all entities: too little history of its own" : "");
+    const auto number = [&](double value) {
+      return currency.empty() ? fmt::format("{:.4g}", value) : fmt::format("{:.2f}", value);
+    };
+    reason.text =
+        fmt::format("{}{} {}{}, expected {} +- {} ({} {:.1f}{})", who, d.name, number(reason.seen), money,
+                    number(reason.expected), number(reason.spread), quartiles ? "IQRs out:" : "z", reason.score,
+                    reason.history < d.min_history ? ", from all entities: too little history of its own" : "");
     explanation.reasons.push_back(std::move(reason));
   }
   return explanation;

@@ -1,4 +1,5 @@
-// (state, ordered inputs) -> verdicts and incidents: the stages of one pipeline in lockstep, without I/O, clock or randomness.
+// (state, ordered inputs) -> verdicts and incidents: the stages of one pipeline in lockstep, without I/O, clock or
+// randomness.
 #pragma once
 
 #include <cstdint>
@@ -25,14 +26,15 @@ namespace alcedo::pipeline {
 /// What the engine says about the rows of one batch. Rows are those of the batch; only rows in its `order` are set.
 struct EngineOutput {
   FeatureMatrix features;
-  std::vector<float> raw;        // rows x detectors: scores, NaN where a detector abstains
-  std::vector<float> surprises;  // rows x detectors: -log10 tail probability
+  std::vector<float> raw;                     // rows x detectors: scores, NaN where a detector abstains
+  std::vector<float> surprises;               // rows x detectors: -log10 tail probability
   std::vector<decide::TypeVerdict> verdicts;  // rows x types
   std::vector<IncidentChange> changes;        // of the batch, in position order
 };
 
 /// Threads  One at a time; it uses the pool's workers inside.
-/// Repeats  The same inputs in the same order give bit-identical outputs, however they are cut into batches and for any number of
+/// Repeats  The same inputs in the same order give bit-identical outputs, however they are cut into batches and for any
+/// number of
 ///          workers.
 class Engine {
  public:
@@ -42,8 +44,10 @@ class Engine {
   /// Takes the events in batch.order, and the ticks that fall between them (ascending in `before`).
   void process(const EventBatch& batch, std::span<const Tick> ticks, EngineOutput& out);
 
-  /// What moved a type's score for a row of the batch that was just processed, strongest first. Cost: microseconds, allocates.
-  decide::Explanation explain(const EventBatch& batch, std::uint32_t row, std::size_t type, const EngineOutput& out) const;
+  /// What moved a type's score for a row of the batch that was just processed, strongest first. Cost: microseconds,
+  /// allocates.
+  decide::Explanation explain(const EventBatch& batch, std::uint32_t row, std::size_t type,
+                              const EngineOutput& out) const;
 
   /// While off, evidence is seen and learnt from but opens no incident (warm-up).
   void set_alerting(bool on) { alerting_ = on; }

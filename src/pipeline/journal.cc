@@ -52,11 +52,12 @@ bool is_blank(const Record& record) {
 
 }  // namespace
 
-Result<std::unique_ptr<Journal>> Journal::open(const std::string& path, const std::string& identity, std::int64_t now_ms) {
+Result<std::unique_ptr<Journal>> Journal::open(const std::string& path, const std::string& identity,
+                                               std::int64_t now_ms) {
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return error(ErrorCode::kIo, fmt::format("{}: cannot open the journal: {}", path, std::strerror(errno)));
   std::unique_ptr<Journal> journal(new Journal(path, fd));
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd, &info) != 0) return error(ErrorCode::kIo, fmt::format("{}: {}", path, std::strerror(errno)));
   const auto whole = static_cast<std::size_t>(info.st_size) / sizeof(Record);
   std::size_t good = 0;
@@ -72,15 +73,19 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& path, const st
       Record next{0, 0, 0, 0, 0, 0, 0, 0};
       const auto after = static_cast<off_t>((good + 1) * sizeof record);
       if (::pread(fd, &next, sizeof next, after) < static_cast<ssize_t>(sizeof next) || is_blank(next)) break;
-      return error(ErrorCode::kCorrupt,
-                   fmt::format("{}: record {} does not match its checksum; the order of inputs is lost. Move the data directory away "
-                               "to start anew, or restore the file",
-                               path, good));
+      return error(
+          ErrorCode::kCorrupt,
+          fmt::format(
+              "{}: record {} does not match its checksum; the order of inputs is lost. Move the data directory away "
+              "to start anew, or restore the file",
+              path, good));
     }
     if (good == 0 && (record.kind != kOpened || record.a != who)) {
-      return error(ErrorCode::kInvalidArgument,
-                   fmt::format("{}: written for another pipeline or source than '{}'; give this one a --data directory of its own",
-                               path, identity));
+      return error(
+          ErrorCode::kInvalidArgument,
+          fmt::format(
+              "{}: written for another pipeline or source than '{}'; give this one a --data directory of its own", path,
+              identity));
     }
     if (record.kind == kOpened) journal->opened_ms_ = record.c;
     if (record.kind == kEvents) {

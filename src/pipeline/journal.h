@@ -1,4 +1,5 @@
-// The order of inputs on disk: durable before any alert that follows from it leaves, so that a restart sees the same order.
+// The order of inputs on disk: durable before any alert that follows from it leaves, so that a restart sees the same
+// order.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +12,10 @@
 
 namespace alcedo::pipeline {
 
-/// Append-only file of checksummed records of 48 bytes: when the source was opened, which offsets of which partition took which
-/// sequence numbers, and every input that is not an event (ticks of wall time). Space is zeroed ahead of the records, so that making
-/// them durable is a plain write to blocks the file already has: no file system transaction, whose stalls reach 100 ms.
+/// Append-only file of checksummed records of 48 bytes: when the source was opened, which offsets of which partition
+/// took which sequence numbers, and every input that is not an event (ticks of wall time). Space is zeroed ahead of the
+/// records, so that making them durable is a plain write to blocks the file already has: no file system transaction,
+/// whose stalls reach 100 ms.
 ///
 /// Threads  append_*() by the engine's thread; sync() by any.
 class Journal {
@@ -30,9 +32,11 @@ class Journal {
     std::int64_t time_ms = 0;
   };
 
-  /// Opens or creates. `identity` names pipeline and source: another one's journal is refused. A torn tail (a crash while writing) is
-  /// cut off; damage before it is refused. Errors: kIo, kCorrupt, kInvalidArgument, naming the file and what to do.
-  static Result<std::unique_ptr<Journal>> open(const std::string& path, const std::string& identity, std::int64_t now_ms);
+  /// Opens or creates. `identity` names pipeline and source: another one's journal is refused. A torn tail (a crash
+  /// while writing) is cut off; damage before it is refused. Errors: kIo, kCorrupt, kInvalidArgument, naming the file
+  /// and what to do.
+  static Result<std::unique_ptr<Journal>> open(const std::string& path, const std::string& identity,
+                                               std::int64_t now_ms);
   ~Journal();
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
@@ -54,7 +58,8 @@ class Journal {
   Journal(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
   Result<> write_at(const char* bytes, std::size_t size, std::uint64_t at);
   Result<> reserve(std::uint64_t bytes);
-  Result<> write_record(std::uint32_t kind, std::uint64_t a, std::uint64_t b, std::int64_t c, std::int64_t d, std::int32_t e);
+  Result<> write_record(std::uint32_t kind, std::uint64_t a, std::uint64_t b, std::int64_t c, std::int64_t d,
+                        std::int32_t e);
   Result<> flush_run();
   Result<> flush();
 

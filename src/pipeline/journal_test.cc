@@ -1,4 +1,5 @@
-// The order of inputs must come back exactly, whatever moment the process was killed at; damage must not pass for order.
+// The order of inputs must come back exactly, whatever moment the process was killed at; damage must not pass for
+// order.
 #include "pipeline/journal.h"
 
 #include <gtest/gtest.h>
@@ -13,8 +14,9 @@ namespace {
 
 class JournalTest : public testing::Test {
  protected:
-  JournalTest() : path_(testing::TempDir() + "journal-" + std::to_string(::getpid()) + "-" +
-                        testing::UnitTest::GetInstance()->current_test_info()->name()) {
+  JournalTest()
+      : path_(testing::TempDir() + "journal-" + std::to_string(::getpid()) + "-" +
+              testing::UnitTest::GetInstance()->current_test_info()->name()) {
     std::filesystem::remove(path_);
   }
   ~JournalTest() override { std::filesystem::remove(path_); }
@@ -26,7 +28,8 @@ class JournalTest : public testing::Test {
   }
   void write_some() {
     auto journal = open();
-    for (std::uint64_t s = 1; s <= 10; ++s) ASSERT_TRUE(journal->append_event(s, 0, static_cast<std::int64_t>(s) + 100));
+    for (std::uint64_t s = 1; s <= 10; ++s)
+      ASSERT_TRUE(journal->append_event(s, 0, static_cast<std::int64_t>(s) + 100));
     ASSERT_TRUE(journal->append_time(11, 777));
     for (std::uint64_t s = 12; s <= 15; ++s) ASSERT_TRUE(journal->append_event(s, 1, static_cast<std::int64_t>(s)));
     ASSERT_TRUE(journal->append_event(16, 0, 120));
@@ -52,7 +55,8 @@ TEST_F(JournalTest, PassingThroughAgainWritesNothing) {
   const auto size = std::filesystem::file_size(path_);
   {
     auto journal = open();
-    for (std::uint64_t s = 1; s <= 10; ++s) ASSERT_TRUE(journal->append_event(s, 0, static_cast<std::int64_t>(s) + 100));
+    for (std::uint64_t s = 1; s <= 10; ++s)
+      ASSERT_TRUE(journal->append_event(s, 0, static_cast<std::int64_t>(s) + 100));
     ASSERT_TRUE(journal->append_time(11, 777));
   }
   EXPECT_EQ(std::filesystem::file_size(path_), size);

@@ -68,7 +68,8 @@ Result<> Runner::run(ingest::Source& source) { return drive(source, 0); }
 Result<> Runner::drive(ingest::Source& source, std::int32_t partition_base) {
   for (std::size_t p = 0; p < source.num_partitions(); ++p) {
     const auto& info = source.partition(static_cast<std::int32_t>(p));
-    auto opened = decoder_.open_partition(partition_base + static_cast<std::int32_t>(p), info, rows_of_file_[info.file]);
+    auto opened =
+        decoder_.open_partition(partition_base + static_cast<std::int32_t>(p), info, rows_of_file_[info.file]);
     if (!opened) return opened;
   }
   {
@@ -151,7 +152,8 @@ Result<> Runner::set_aside(const RawBatch& raw, std::size_t i, std::string_view 
 Result<> Runner::check_replay(const EventHeader& event) {
   if (options_.journal == nullptr || event.sequence > options_.journal->last_sequence()) return {};
   const auto& runs = options_.journal->runs();
-  while (replay_run_ < runs.size() && runs[replay_run_].sequence + runs[replay_run_].count <= event.sequence) ++replay_run_;
+  while (replay_run_ < runs.size() && runs[replay_run_].sequence + runs[replay_run_].count <= event.sequence)
+    ++replay_run_;
   if (replay_run_ < runs.size()) {
     const auto& run = runs[replay_run_];
     if (run.sequence <= event.sequence && run.partition == event.partition && event.offset >= run.offset_first &&
@@ -159,10 +161,12 @@ Result<> Runner::check_replay(const EventHeader& event) {
       return {};
     }
   }
-  return error(ErrorCode::kCorrupt,
-               fmt::format("event {} at partition {}, offset {} is not what the journal says was read there before: the source has "
-                           "changed since. Give the changed source a --data directory of its own",
-                           event.sequence, event.partition, event.offset));
+  return error(
+      ErrorCode::kCorrupt,
+      fmt::format(
+          "event {} at partition {}, offset {} is not what the journal says was read there before: the source has "
+          "changed since. Give the changed source a --data directory of its own",
+          event.sequence, event.partition, event.offset));
 }
 
 void Runner::replay_time_inputs(std::size_t before) {
@@ -330,7 +334,8 @@ Result<> Runner::drive_merged(ingest::Source& source, std::int32_t partition_bas
     while (!chunk.settle() && !chunk.ended && !stopping()) {
       if (auto r = flush(); !r) return r;
       chunk.raw.clear();
-      auto state = source.read(p, chunk.raw, std::max<std::size_t>(1, kMergeRecords / fanout), std::chrono::milliseconds(100));
+      auto state =
+          source.read(p, chunk.raw, std::max<std::size_t>(1, kMergeRecords / fanout), std::chrono::milliseconds(100));
       chunk.raw.pad();
       if (!state) fault = std::unexpected(state.error());
       chunk.ended = !state || *state == ingest::ReadState::kEnd;
@@ -346,7 +351,8 @@ Result<> Runner::drive_merged(ingest::Source& source, std::int32_t partition_bas
         }
       }
       rows_of_partition_[partition_base + p] += static_cast<std::int64_t>(chunk.raw.size());
-      const auto empty = static_cast<std::size_t>(std::count(chunk.counts.begin(), chunk.counts.end(), 0U)) - rejected_here;
+      const auto empty =
+          static_cast<std::size_t>(std::count(chunk.counts.begin(), chunk.counts.end(), 0U)) - rejected_here;
       const std::scoped_lock lock(mutex_);
       stats_.records += chunk.raw.size();
       stats_.empty += empty;
@@ -422,7 +428,8 @@ Result<> Runner::process_paced(EventBatch& batch) {
     }
     const auto due_ns = [&](std::size_t i) {
       return paced_from_ns_ +
-             static_cast<std::int64_t>(static_cast<double>(batch.header(order[i]).time_ms - paced_from_ms_) * 1e6 / options_.speed);
+             static_cast<std::int64_t>(static_cast<double>(batch.header(order[i]).time_ms - paced_from_ms_) * 1e6 /
+                                       options_.speed);
     };
     const std::int64_t now_ns = steady_ns();
     std::size_t last = done;
@@ -432,7 +439,8 @@ Result<> Runner::process_paced(EventBatch& batch) {
       std::this_thread::sleep_for(std::chrono::nanoseconds(wait_ns));
       continue;
     }
-    batch.order.assign(order.begin() + static_cast<std::ptrdiff_t>(done), order.begin() + static_cast<std::ptrdiff_t>(last));
+    batch.order.assign(order.begin() + static_cast<std::ptrdiff_t>(done),
+                       order.begin() + static_cast<std::ptrdiff_t>(last));
     if (auto r = process_now(batch, done, last); !r) return r;
     done = last;
   }

@@ -1,4 +1,5 @@
-// Drives one pipeline: source -> decoder -> sequencer -> engine -> journal and ledger, with bounded queues between the threads.
+// Drives one pipeline: source -> decoder -> sequencer -> engine -> journal and ledger, with bounded queues between the
+// threads.
 #pragma once
 
 #include <array>
@@ -27,28 +28,30 @@
 
 namespace alcedo::pipeline {
 
-/// Counts since the start. Every record ends in exactly one of events (its events, for a wide one), empty, dead letters or duplicates.
+/// Counts since the start. Every record ends in exactly one of events (its events, for a wide one), empty, dead letters
+/// or duplicates.
 struct RunnerStats {
   std::uint64_t records = 0;
   std::uint64_t events = 0;
-  std::uint64_t empty = 0;       // records that hold nothing
+  std::uint64_t empty = 0;  // records that hold nothing
   std::uint64_t duplicates = 0;
-  std::uint64_t late = 0;        // accepted, below the watermark
+  std::uint64_t late = 0;  // accepted, below the watermark
   std::uint64_t dead_letters = 0;
   std::map<std::string, std::uint64_t> dead_by_reason;
-  std::uint64_t fired = 0;       // firing verdicts
+  std::uint64_t fired = 0;  // firing verdicts
   std::uint64_t incidents_opened = 0;
   std::uint64_t open_incidents = 0;
   std::uint64_t entities = 0;
   std::uint64_t state_bytes = 0;
   std::int64_t watermark_ms = INT64_MIN;
   bool calibrated = false;
-  std::string paused;            // why the source waits; empty: it does not
+  std::string paused;  // why the source waits; empty: it does not
   // Where records carry labels: rows by truth and by whether any type fired.
   std::uint64_t true_positives = 0, false_positives = 0, false_negatives = 0, true_negatives = 0;
 };
 
-/// Threads  run() on the caller's thread (it becomes the engine's), with one thread reading and one committing; stop() and stats()
+/// Threads  run() on the caller's thread (it becomes the engine's), with one thread reading and one committing; stop()
+/// and stats()
 ///          from any.
 class Runner {
  public:
@@ -59,14 +62,14 @@ class Runner {
   struct Options {
     std::size_t batch_events_max = 4096;
     std::size_t workers = 1;
-    double speed = 0;  // 1: event time passes as fast as wall time; 0: as fast as possible
-    bool live = false; // wall time also makes ticks while nothing arrives
-    std::array<std::uint8_t, 16> secret{};       // of private fields
-    ingest::DeadLetters* dead_letters = nullptr; // null: counted only
+    double speed = 0;                             // 1: event time passes as fast as wall time; 0: as fast as possible
+    bool live = false;                            // wall time also makes ticks while nothing arrives
+    std::array<std::uint8_t, 16> secret{};        // of private fields
+    ingest::DeadLetters* dead_letters = nullptr;  // null: counted only
     Journal* journal = nullptr;
-    alert::Ledger* ledger = nullptr;             // null: changes only go to on_batch
-    std::function<void()> on_commit;             // after the ledger took changes (wakes the delivery)
-    std::function<void(const BatchView&)> on_batch;  // after each batch, on the engine's thread
+    alert::Ledger* ledger = nullptr;                     // null: changes only go to on_batch
+    std::function<void()> on_commit;                     // after the ledger took changes (wakes the delivery)
+    std::function<void(const BatchView&)> on_batch;      // after each batch, on the engine's thread
     std::function<void(const std::string&)> on_problem;  // something a person should read, at most once a second each
   };
 
@@ -75,7 +78,8 @@ class Runner {
 
   /// History first: learnt from, nothing alerts. Errors as run().
   Result<> warm_up(ingest::Source& source);
-  /// Until the source ends or stop(). Errors: what the source, the journal or the ledger says; what was accepted has been processed.
+  /// Until the source ends or stop(). Errors: what the source, the journal or the ledger says; what was accepted has
+  /// been processed.
   Result<> run(ingest::Source& source);
   void stop();
 
@@ -105,8 +109,8 @@ class Runner {
   /// Wall time as an input of its own while nothing arrives, so that silence is seen.
   Result<> time_passes();
   Result<> check_replay(const EventHeader& event);
-  /// Where retention has dropped the oldest records of a log, sequence numbers go on from the first run that is still there whole.
-  /// Returns the first record of `raw` to take.
+  /// Where retention has dropped the oldest records of a log, sequence numbers go on from the first run that is still
+  /// there whole. Returns the first record of `raw` to take.
   std::size_t resume_after_retention(const RawBatch& raw);
   void count_truth(const EventBatch& batch);
   bool stopping() const { return stop_.load(std::memory_order_relaxed); }

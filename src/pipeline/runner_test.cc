@@ -1,4 +1,5 @@
-// What must not be seen in verdicts: batch size, workers, a restart. And what must be: every bad input, counted and kept.
+// What must not be seen in verdicts: batch size, workers, a restart. And what must be: every bad input, counted and
+// kept.
 #include "pipeline/runner.h"
 
 #include <gmock/gmock.h>
@@ -103,7 +104,8 @@ TEST(RunnerTest, BatchesAndWorkersCannotBeSeenInPayments) {
   ASSERT_TRUE(reference.outcome);
   EXPECT_EQ(reference.rows, 12'000U);
   EXPECT_GT(reference.changes.size(), 20U);
-  for (const auto& [workers, batch] : std::vector<std::pair<std::size_t, std::size_t>>{{1, 1}, {1, 32}, {2, 4096}, {3, 777}, {4, 1000}}) {
+  for (const auto& [workers, batch] :
+       std::vector<std::pair<std::size_t, std::size_t>>{{1, 1}, {1, 32}, {2, 4096}, {3, 777}, {4, 1000}}) {
     const Seen other = run(pipeline, uri, workers, batch);
     EXPECT_EQ(other.hash, reference.hash) << workers << " workers, batches of " << batch;
     EXPECT_EQ(other.changes, reference.changes) << workers << " workers, batches of " << batch;
@@ -120,7 +122,8 @@ TEST(RunnerTest, WarmUpLearnsAndAlertsNothing) {
   EXPECT_TRUE(all.stats.calibrated);
   EXPECT_FALSE(cold.stats.calibrated);
   EXPECT_EQ(all.rows, 12'000U);
-  for (const auto& change : all.changes) EXPECT_THAT(change, testing::Not(HasSubstr("\"step\":\"open\",\"first\":\"2025-01-06")));
+  for (const auto& change : all.changes)
+    EXPECT_THAT(change, testing::Not(HasSubstr("\"step\":\"open\",\"first\":\"2025-01-06")));
 }
 
 // 40 hosts' metrics with one that falls silent and returns.
@@ -130,8 +133,9 @@ std::string metrics(int seconds) {
     for (int host = 0; host < 4; ++host) {
       if (host == 2 && s > 300 && s < 600) continue;
       const double value = 0.3 + 0.01 * ((s * 7 + host * 3) % 11) + (host == 1 && s > 900 ? 0.6 : 0);
-      text += "{\"__name__\":\"cpu_busy_ratio\",\"instance\":\"h" + std::to_string(host) + "\",\"device\":\"\",\"value\":" +
-              std::to_string(value) + ",\"timestamp\":" + std::to_string(1'700'000'000'000 + s * 1000) + "}\n";
+      text += "{\"__name__\":\"cpu_busy_ratio\",\"instance\":\"h" + std::to_string(host) +
+              "\",\"device\":\"\",\"value\":" + std::to_string(value) +
+              ",\"timestamp\":" + std::to_string(1'700'000'000'000 + s * 1000) + "}\n";
     }
   }
   return text;
@@ -160,7 +164,8 @@ TEST(RunnerTest, InfrastructureSeesASilentHostAndAStep) {
   EXPECT_EQ(down, 1) << all;
   EXPECT_EQ(up, 1) << all;
   EXPECT_GE(step, 1) << all;
-  for (const std::size_t batch : {1UL, 33UL}) EXPECT_EQ(run(pipeline, {"file:" + file}, 3, batch).changes, reference.changes);
+  for (const std::size_t batch : {1UL, 33UL})
+    EXPECT_EQ(run(pipeline, {"file:" + file}, 3, batch).changes, reference.changes);
 }
 
 TEST(RunnerTest, SeveralFilesAreMergedByTimeHoweverTheyAreBatched) {
@@ -171,8 +176,9 @@ TEST(RunnerTest, SeveralFilesAreMergedByTimeHoweverTheyAreBatched) {
     std::string text = "timestamp,value\n";
     for (int i = 0; i < 700; ++i) {
       const int minute = i * (f + 1);
-      text += "2024-01-" + std::to_string(10 + minute / 1440) + " " + (minute / 60 % 24 < 10 ? "0" : "") + std::to_string(minute / 60 % 24) +
-              ":" + (minute % 60 < 10 ? "0" : "") + std::to_string(minute % 60) + ":00," + std::to_string((i * 37 + f) % 101) + "\n";
+      text += "2024-01-" + std::to_string(10 + minute / 1440) + " " + (minute / 60 % 24 < 10 ? "0" : "") +
+              std::to_string(minute / 60 % 24) + ":" + (minute % 60 < 10 ? "0" : "") + std::to_string(minute % 60) +
+              ":00," + std::to_string((i * 37 + f) % 101) + "\n";
     }
     uris.push_back("file:" + folder.write("series" + std::to_string(f) + ".csv", text));
   }
@@ -205,23 +211,24 @@ Pipeline small(const std::string& ahead) {
 }
 
 std::string event(int i, const std::string& amount = "5", std::int64_t time_ms = 0) {
-  return "{\"id\":\"e" + std::to_string(i) + "\",\"t\":" + std::to_string(time_ms == 0 ? 1'700'000'000'000 + i * 1000 : time_ms) +
-         ",\"user\":\"u" + std::to_string(i % 3) + "\",\"amount\":" + amount + "}\n";
+  return "{\"id\":\"e" + std::to_string(i) +
+         "\",\"t\":" + std::to_string(time_ms == 0 ? 1'700'000'000'000 + i * 1000 : time_ms) + ",\"user\":\"u" +
+         std::to_string(i % 3) + "\",\"amount\":" + amount + "}\n";
 }
 
 TEST(RunnerTest, EveryBadInputIsCountedKeptAndSurvived) {
   const Folder folder;
   std::string text = event(0);
-  text += "{\"id\":\"broken\",\n";                                            // malformed
-  text += event(1, "\"five\"");                                               // wrong type
-  text += event(2, "NaN");                                                    // not JSON
-  text += event(3, "1e999");                                                  // infinite
-  text += "{\"id\":\"e4\",\"user\":\"u1\",\"amount\":5}\n";                    // no time
+  text += "{\"id\":\"broken\",\n";                                                     // malformed
+  text += event(1, "\"five\"");                                                        // wrong type
+  text += event(2, "NaN");                                                             // not JSON
+  text += event(3, "1e999");                                                           // infinite
+  text += "{\"id\":\"e4\",\"user\":\"u1\",\"amount\":5}\n";                            // no time
   text += "{\"id\":\"e5\",\"t\":1700000005000,\"user\":\"\xff\xfe\",\"amount\":5}\n";  // not UTF-8
-  text += std::string(10 << 20, 'x') + "\n";                                  // 10 MB
-  text += event(6) + event(6);                                                // the same id twice
-  text += event(7, "5", 1000);                                                // 1970
-  text += event(8, "5", 4'102'444'800'000);                                   // 2100
+  text += std::string(10 << 20, 'x') + "\n";                                           // 10 MB
+  text += event(6) + event(6);                                                         // the same id twice
+  text += event(7, "5", 1000);                                                         // 1970
+  text += event(8, "5", 4'102'444'800'000);                                            // 2100
   text += event(9);
   const auto pipeline = small("5m");
   ingest::OpenOptions how;
@@ -367,7 +374,8 @@ TEST_F(ServiceTest, FullDeadLettersPauseTheSourceUntilThereIsRoom) {
   auto service = Service::open(pipeline, how);
   ASSERT_TRUE(service);
   (*service)->start();
-  for (int i = 0; i < 500 && (*service)->stats().paused.empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (int i = 0; i < 500 && (*service)->stats().paused.empty(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_THAT((*service)->stats().paused, HasSubstr("dead"));
   // Whenever it is full somebody takes the letters away; in the end all are there.
   std::size_t letters = 0;

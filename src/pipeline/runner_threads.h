@@ -102,7 +102,8 @@ class Runner::Reader {
   std::thread thread_;
 };
 
-/// Makes the order of inputs durable, then commits changes to the ledger; what gathers meanwhile shares the next commit.
+/// Makes the order of inputs durable, then commits changes to the ledger; what gathers meanwhile shares the next
+/// commit.
 class Runner::Committer {
  public:
   Committer(const Options& options, std::function<void(const std::string&)> on_problem)

@@ -68,7 +68,8 @@ Admission Sequencer::admit(EventHeader& event) {
   if (options_.ahead_ms && event.time_ms > event.arrival_ms && event.time_ms - event.arrival_ms > *options_.ahead_ms) {
     return Admission::kAhead;
   }
-  if (options_.duplicates > 0 && event.id_hash != 0 && is_duplicate(event.id_hash, next_sequence_)) return Admission::kDuplicate;
+  if (options_.duplicates > 0 && event.id_hash != 0 && is_duplicate(event.id_hash, next_sequence_))
+    return Admission::kDuplicate;
   event.sequence = next_sequence_++;
   event.flags &= static_cast<std::uint8_t>(~kEventLate);
   if (event.time_ms < watermark_ms_) event.flags |= kEventLate;

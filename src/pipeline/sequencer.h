@@ -54,8 +54,8 @@ class Sequencer {
     std::uint64_t id = 0;
     std::uint64_t sequence = 0;
   };
-  // Two generations of a set: an id stays findable for at least the horizon, memory stays bounded without deletion. Each is taken
-  // whole as zero pages, so no event ever pays for growth.
+  // Two generations of a set: an id stays findable for at least the horizon, memory stays bounded without deletion.
+  // Each is taken whole as zero pages, so no event ever pays for growth.
   struct Free {
     void operator()(Seen* slots) const { std::free(slots); }
   };

@@ -25,7 +25,10 @@ std::optional<std::array<std::uint8_t, 16>> parse_key(std::string_view text) {
   std::array<std::uint8_t, 16> key{};
   for (std::size_t i = 0; i < 32; ++i) {
     const char c = text[i];
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
     if (digit < 0) return std::nullopt;
     key[i / 2] = static_cast<std::uint8_t>(key[i / 2] * 16 + digit);
   }
@@ -66,8 +69,9 @@ Result<std::array<std::uint8_t, 16>> private_key(const std::string& directory) {
     std::string text;
     std::getline(file, text);
     if (auto key = parse_key(text)) return *key;
-    return error(ErrorCode::kCorrupt,
-                 fmt::format("{}: expected 32 hex digits; restore the file, or remove it to hash private fields anew", path));
+    return error(
+        ErrorCode::kCorrupt,
+        fmt::format("{}: expected 32 hex digits; restore the file, or remove it to hash private fields anew", path));
   }
   std::array<std::uint8_t, 16> key{};
   if (::getrandom(key.data(), key.size(), 0) != static_cast<ssize_t>(key.size())) {
@@ -77,15 +81,16 @@ Result<std::array<std::uint8_t, 16>> private_key(const std::string& directory) {
   for (const auto byte : key) text += fmt::format("{:02x}", byte);
   text += '\n';
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  const bool good = fd >= 0 && ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(fd) == 0;
+  const bool good =
+      fd >= 0 && ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(fd) == 0;
   const int why = errno;
   if (fd >= 0) ::close(fd);
   if (!good) return error(ErrorCode::kIo, fmt::format("{}: cannot write: {}", path, std::strerror(why)));
   return key;
 }
 
-Result<std::unique_ptr<ingest::Source>> open_sources(const std::vector<std::string>& uris, const contract::EventsSpec& events,
-                                                     ingest::OpenOptions how) {
+Result<std::unique_ptr<ingest::Source>> open_sources(const std::vector<std::string>& uris,
+                                                     const contract::EventsSpec& events, ingest::OpenOptions how) {
   how.format = events.format;
   how.delimiter = events.delimiter;
   how.columns = events.columns;
@@ -108,7 +113,8 @@ Result<> Service::set_up() {
   std::error_code failed;
   std::filesystem::create_directories(options_.data, failed);
   if (failed) {
-    return error(ErrorCode::kIo, fmt::format("{}: cannot make the data directory: {}", options_.data, failed.message()));
+    return error(ErrorCode::kIo,
+                 fmt::format("{}: cannot make the data directory: {}", options_.data, failed.message()));
   }
   ::chmod(options_.data.c_str(), 0700);
   auto lock = take_lock(options_.data);
@@ -131,7 +137,8 @@ Result<> Service::set_up() {
     if (route.path.empty()) route.path = "alerts.ndjson";
     if (!std::filesystem::path(route.path).is_absolute()) route.path = options_.data + "/" + route.path;
   }
-  auto ledger = alert::Ledger::open({options_.data + "/ledger.db", pipeline_.name, pipeline_.routes, options_.keep_due});
+  auto ledger =
+      alert::Ledger::open({options_.data + "/ledger.db", pipeline_.name, pipeline_.routes, options_.keep_due});
   if (!ledger) return std::unexpected(ledger.error());
   ledger_ = std::move(*ledger);
   alert::Deliverer::Options delivery;

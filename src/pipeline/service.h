@@ -1,4 +1,5 @@
-// One pipeline as a running service on a data directory: its source, engine, journal, ledger, dead letters and deliveries.
+// One pipeline as a running service on a data directory: its source, engine, journal, ledger, dead letters and
+// deliveries.
 #pragma once
 
 #include <array>
@@ -27,14 +28,14 @@ namespace alcedo::pipeline {
 class Service {
  public:
   struct Options {
-    std::string data;          // directory; created with mode 0700
+    std::string data;                  // directory; created with mode 0700
     std::vector<std::string> sources;  // URIs; several only of files
     std::vector<std::string> warm_up;  // URIs; empty: none
     std::size_t workers = 1;
     double speed = 0;
-    bool follow = false;       // a file that grows
-    bool live = true;          // wall time makes ticks while nothing arrives
-    bool keep_due = false;     // remember due times, for latency measurements
+    bool follow = false;                   // a file that grows
+    bool live = true;                      // wall time makes ticks while nothing arrives
+    bool keep_due = false;                 // remember due times, for latency measurements
     std::int64_t stop_patience_ms = 3000;  // how long the outbox may take to empty at the end
     std::uint64_t dead_letter_bytes_max = 64 << 20;
     std::function<void(const Runner::BatchView&)> on_batch;
@@ -42,8 +43,8 @@ class Service {
     std::function<void(const std::string&)> on_problem;
   };
 
-  /// Opens everything; nothing is read yet. Errors name what could not be opened and what to do; a data directory that another
-  /// process uses is refused with its pid.
+  /// Opens everything; nothing is read yet. Errors name what could not be opened and what to do; a data directory that
+  /// another process uses is refused with its pid.
   static Result<std::unique_ptr<Service>> open(const Pipeline& pipeline, Options options);
   ~Service();
 
@@ -85,11 +86,12 @@ class Service {
 };
 
 /// Opens one URI, or several of files as one source that is merged by event time. `how` gets the pipeline's format.
-Result<std::unique_ptr<ingest::Source>> open_sources(const std::vector<std::string>& uris, const contract::EventsSpec& events,
-                                                     ingest::OpenOptions how);
+Result<std::unique_ptr<ingest::Source>> open_sources(const std::vector<std::string>& uris,
+                                                     const contract::EventsSpec& events, ingest::OpenOptions how);
 
-/// The secret of private fields: DATA/private.key (16 random bytes as hex, mode 0600), made at first use. With an empty `directory`:
-/// the environment's ALCEDO_PRIVATE_KEY (32 hex digits), else a key that everybody knows, for offline work on data the caller holds.
+/// The secret of private fields: DATA/private.key (16 random bytes as hex, mode 0600), made at first use. With an empty
+/// `directory`: the environment's ALCEDO_PRIVATE_KEY (32 hex digits), else a key that everybody knows, for offline work
+/// on data the caller holds.
 Result<std::array<std::uint8_t, 16>> private_key(const std::string& directory);
 
 }  // namespace alcedo::pipeline

@@ -1,4 +1,5 @@
-// Spins for a moment before it sleeps: batches follow each other within microseconds under load, and not at all when idle.
+// Spins for a moment before it sleeps: batches follow each other within microseconds under load, and not at all when
+// idle.
 #include "pipeline/worker_pool.h"
 
 #include "core/check.h"
@@ -39,7 +40,8 @@ void WorkerPool::run(const std::function<void(std::size_t)>& part) {
   round_.fetch_add(1, std::memory_order_release);
   round_.notify_all();
   part(0);
-  for (std::uint32_t left = busy_.load(std::memory_order_acquire); left != 0; left = busy_.load(std::memory_order_acquire)) {
+  for (std::uint32_t left = busy_.load(std::memory_order_acquire); left != 0;
+       left = busy_.load(std::memory_order_acquire)) {
     wait_while(busy_, left);
   }
 }

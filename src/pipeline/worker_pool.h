@@ -9,7 +9,8 @@
 
 namespace alcedo::pipeline {
 
-/// Threads  run() by one thread at a time. Cost: a few microseconds when the threads sleep, less when they are still awake.
+/// Threads  run() by one thread at a time. Cost: a few microseconds when the threads sleep, less when they are still
+/// awake.
 class WorkerPool {
  public:
   explicit WorkerPool(std::size_t workers);
