@@ -1,6 +1,8 @@
 // alcedo bench: an open-loop load through the whole way, from the moment an event was due to the receiver's acceptance of its page.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -39,6 +41,23 @@ std::uint64_t rss_bytes_max() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+/// What the disk under the data directory takes for a bare write and fdatasync: the floor under every page's latency.
+LatencyRecorder::Summary probe_disk(const std::string& directory) {
+  LatencyRecorder recorder;
+  const std::string path = directory + "/probe";
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return recorder.summary();
+  const std::string block(4096, 'x');
+  for (int i = 0; i < 1000; ++i) {
+    const std::int64_t began_ns = steady_ns();
+    if (::pwrite(fd, block.data(), block.size(), 0) < 0 || ::fdatasync(fd) != 0) break;
+    recorder.add(steady_ns() - began_ns);
+  }
+  ::close(fd);
+  ::unlink(path.c_str());
+  return recorder.summary();
 }
 
 int bench(const BenchArguments& arguments) {
@@ -140,6 +159,7 @@ int bench(const BenchArguments& arguments) {
   const std::uint64_t handled = processed + (after.duplicates - before.duplicates) + (after.dead_letters - before.dead_letters);
   const auto offered = rate > 0 && !on_signal.stopped() ? static_cast<std::uint64_t>(std::llround(rate * arguments.seconds)) : handled;
   const auto latency = latencies.summary();
+  const auto disk = probe_disk(data);
   const auto ratio = [](std::uint64_t a, std::uint64_t b) { return a + b == 0 ? NAN : static_cast<double>(a) / static_cast<double>(a + b); };
   const double tpr = ratio(after.true_positives - before.true_positives, after.false_negatives - before.false_negatives);
   const double fpr = ratio(after.false_positives - before.false_positives, after.true_negatives - before.true_negatives);
@@ -152,6 +172,8 @@ int bench(const BenchArguments& arguments) {
   json.key("latency_ms").begin_object();
   json.field("p50", latency.p50_ms).field("p90", latency.p90_ms).field("p99", latency.p99_ms);
   json.field("p999", latency.p999_ms).field("max", latency.max_ms).end_object();
+  json.key("disk_sync_ms").begin_object();
+  json.field("p50", disk.p50_ms).field("p99", disk.p99_ms).field("max", disk.max_ms).end_object();
   json.field("latency_samples", static_cast<std::uint64_t>(latency.samples));
   json.field("alerts_delivered", accepted.load()).field("incidents_opened", after.incidents_opened - before.incidents_opened);
   json.field("true_positive_rate", tpr).field("false_positive_rate", fpr);
@@ -168,6 +190,8 @@ int bench(const BenchArguments& arguments) {
   if (rate > 0) {
     fmt::print("due time to acceptance of the page: p50 {:.2f} ms, p90 {:.2f}, p99 {:.2f}, max {:.2f} ({} pages)\n", latency.p50_ms,
                latency.p90_ms, latency.p99_ms, latency.max_ms, latency.samples);
+    fmt::print("a bare fdatasync on the data directory's disk: p50 {:.2f} ms, p99 {:.2f}, max {:.2f}\n", disk.p50_ms, disk.p99_ms,
+               disk.max_ms);
   } else {
     fmt::print("latency is only measured at a given --rate: at max the load waits for the system\n");
   }

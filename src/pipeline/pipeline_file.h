@@ -32,8 +32,7 @@ struct LabelsSpec {
 };
 
 struct ScoreSpec {
-  std::uint32_t by = 0;        // key slot
-  bool by_event_time = false;  // order: event_time: sort within the lateness before the engine
+  std::uint32_t by = 0;  // key slot
 };
 
 /// A pipeline as its file says it, names resolved to slots. Everything else is made from this.

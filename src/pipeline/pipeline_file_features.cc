@@ -286,7 +286,7 @@ void read_entities(Draft& draft, MapReader& top) {
 
 void read_score(Draft& draft, MapReader& top) {
   static const std::vector<std::string> kAt{"event"};
-  static const std::vector<std::string> kOrders{"arrival", "event_time"};
+  static const std::vector<std::string> kOrders{"arrival"};
   const YamlNode* section = top.take("score");
   if (section == nullptr) return;
   MapReader map(*section, draft.mistakes, "a map such as {by: card}");
@@ -301,7 +301,12 @@ void read_score(Draft& draft, MapReader& top) {
     }
   }
   if (const YamlNode* node = map.take("order")) {
-    draft.pipeline.score.by_event_time = read_choice(*node, draft.mistakes, "order", kOrders).value_or(0) == 1;
+    if (node->is_scalar() && node->text == "event_time") {
+      draft.mistakes.add(
+          *node, fmt::format("{} belongs to a later version. Known: {}", in_quotes(node->text), listed(kOrders)));
+    } else {
+      read_choice(*node, draft.mistakes, "order", kOrders);
+    }
   }
   map.finish("key");
 }

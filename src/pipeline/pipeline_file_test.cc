@@ -47,7 +47,7 @@ constexpr std::string_view kPayments = R"(
 pipeline: payments
 events: {id: payment_id, time: occurred_at, money: [amount, currency], private: [card_id]}
 entities: {card: card_id, place: [merchant_id, country], local: [card_id, currency], all: "=all"}
-score: {by: card, order: event_time}
+score: {by: card, order: arrival}
 features:
   spend: {rolling: amount, by: card, stats: [sum, max], windows: [5m, 1h]}
   habit: {baseline: amount, by: card, half_life: 7d, accept: 1d, min_history: 5}
@@ -97,7 +97,6 @@ TEST(PipelineFileTest, EventsAndDefaults) {
   EXPECT_EQ(p.calibrate_events, 5'000U);
   EXPECT_DOUBLE_EQ(p.rate_max, 0.003);
   EXPECT_EQ(p.score.by, 0U);
-  EXPECT_TRUE(p.score.by_event_time);
 }
 
 TEST(PipelineFileTest, KeysHaveASlotAnEntityThenOneAMoneyKeyedEntity) {
