@@ -1,4 +1,5 @@
-// alcedo bench: an open-loop load through the whole way, from the moment an event was due to the receiver's acceptance of its page.
+// alcedo bench: an open-loop load through the whole way, from the moment an event was due to the receiver's acceptance
+// of its page.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -33,7 +34,9 @@ struct BenchArguments {
 double cpu_seconds() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
@@ -118,7 +121,8 @@ int bench(const BenchArguments& arguments) {
   options.stop_patience_ms = 30'000;
   options.on_accepted = [&](const alert::Delivery& delivery, std::int64_t accepted_ns) {
     accepted.fetch_add(1, std::memory_order_relaxed);
-    if (delivery.action == IncidentChange::Kind::kOpen && delivery.due_ns > 0) latencies.add(accepted_ns - delivery.due_ns);
+    if (delivery.action == IncidentChange::Kind::kOpen && delivery.due_ns > 0)
+      latencies.add(accepted_ns - delivery.due_ns);
   };
   pipeline::Service* running = nullptr;
   StopOnSignal on_signal([&] {
@@ -156,13 +160,19 @@ int bench(const BenchArguments& arguments) {
     return kFailed;
   }
   const std::uint64_t processed = after.events - before.events;
-  const std::uint64_t handled = processed + (after.duplicates - before.duplicates) + (after.dead_letters - before.dead_letters);
-  const auto offered = rate > 0 && !on_signal.stopped() ? static_cast<std::uint64_t>(std::llround(rate * arguments.seconds)) : handled;
+  const std::uint64_t handled =
+      processed + (after.duplicates - before.duplicates) + (after.dead_letters - before.dead_letters);
+  const auto offered =
+      rate > 0 && !on_signal.stopped() ? static_cast<std::uint64_t>(std::llround(rate * arguments.seconds)) : handled;
   const auto latency = latencies.summary();
   const auto disk = probe_disk(data);
-  const auto ratio = [](std::uint64_t a, std::uint64_t b) { return a + b == 0 ? NAN : static_cast<double>(a) / static_cast<double>(a + b); };
-  const double tpr = ratio(after.true_positives - before.true_positives, after.false_negatives - before.false_negatives);
-  const double fpr = ratio(after.false_positives - before.false_positives, after.true_negatives - before.true_negatives);
+  const auto ratio = [](std::uint64_t a, std::uint64_t b) {
+    return a + b == 0 ? NAN : static_cast<double>(a) / static_cast<double>(a + b);
+  };
+  const double tpr =
+      ratio(after.true_positives - before.true_positives, after.false_negatives - before.false_negatives);
+  const double fpr =
+      ratio(after.false_positives - before.false_positives, after.true_negatives - before.true_negatives);
   JsonWriter json;
   json.begin_object();
   json.field("offered_per_second", rate > 0 ? rate : static_cast<double>(handled) / seconds);
@@ -175,9 +185,12 @@ int bench(const BenchArguments& arguments) {
   json.key("disk_sync_ms").begin_object();
   json.field("p50", disk.p50_ms).field("p99", disk.p99_ms).field("max", disk.max_ms).end_object();
   json.field("latency_samples", static_cast<std::uint64_t>(latency.samples));
-  json.field("alerts_delivered", accepted.load()).field("incidents_opened", after.incidents_opened - before.incidents_opened);
+  json.field("alerts_delivered", accepted.load())
+      .field("incidents_opened", after.incidents_opened - before.incidents_opened);
   json.field("true_positive_rate", tpr).field("false_positive_rate", fpr);
-  json.field("entities", after.entities).field("state_bytes", after.state_bytes).field("workers", static_cast<std::uint64_t>(arguments.workers));
+  json.field("entities", after.entities)
+      .field("state_bytes", after.state_bytes)
+      .field("workers", static_cast<std::uint64_t>(arguments.workers));
   json.end_object();
   if (arguments.json) {
     fmt::print("{}\n", json.text());
@@ -188,33 +201,39 @@ int bench(const BenchArguments& arguments) {
              rate > 0 ? with_commas(static_cast<std::uint64_t>(rate)) + "/s" : "as many as it took",
              offered > handled ? offered - handled : 0, seconds, cpu / seconds, human_bytes(rss_bytes_max()));
   if (rate > 0) {
-    fmt::print("due time to acceptance of the page: p50 {:.2f} ms, p90 {:.2f}, p99 {:.2f}, max {:.2f} ({} pages)\n", latency.p50_ms,
-               latency.p90_ms, latency.p99_ms, latency.max_ms, latency.samples);
-    fmt::print("a bare fdatasync on the data directory's disk: p50 {:.2f} ms, p99 {:.2f}, max {:.2f}\n", disk.p50_ms, disk.p99_ms,
-               disk.max_ms);
+    fmt::print("due time to acceptance of the page: p50 {:.2f} ms, p90 {:.2f}, p99 {:.2f}, max {:.2f} ({} pages)\n",
+               latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.max_ms, latency.samples);
+    fmt::print("a bare fdatasync on the data directory's disk: p50 {:.2f} ms, p99 {:.2f}, max {:.2f}\n", disk.p50_ms,
+               disk.p99_ms, disk.max_ms);
   } else {
     fmt::print("latency is only measured at a given --rate: at max the load waits for the system\n");
   }
-  fmt::print("{} entities, {} of state; {:.1f} % of anomalous events fired, {:.3f} % of normal ones\n", with_commas(after.entities),
-             human_bytes(after.state_bytes), 100 * tpr, 100 * fpr);
+  fmt::print("{} entities, {} of state; {:.1f} % of anomalous events fired, {:.3f} % of normal ones\n",
+             with_commas(after.entities), human_bytes(after.state_bytes), 100 * tpr, 100 * fpr);
   return kDone;
 }
 
 }  // namespace
 
 void add_bench(CLI::App& app, int& exit_code) {
-  auto* command = app.add_subcommand("bench", "Load a pipeline with simulated payments and measure rate, latency to the page, memory");
+  auto* command = app.add_subcommand(
+      "bench", "Load a pipeline with simulated payments and measure rate, latency to the page, memory");
   auto arguments = std::make_shared<BenchArguments>();
   command->add_option("PIPELINE", arguments->pipeline, "pipeline.yaml, or the folder that holds it")->required();
-  command->add_option("--rate", arguments->rate, "events a second, sent whether or not the system keeps up; or max")->capture_default_str();
+  command->add_option("--rate", arguments->rate, "events a second, sent whether or not the system keeps up; or max")
+      ->capture_default_str();
   command->add_option("--seconds", arguments->seconds, "how long")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--cards", arguments->cards, "cards of the simulation")->capture_default_str();
   command->add_option("--seed", arguments->seed, "of the simulation")->capture_default_str();
-  command->add_option("--warm-up-events", arguments->warm_up_events, "history learnt before the clock starts")->capture_default_str();
-  command->add_option("--workers", arguments->workers, "threads that share the keys")->capture_default_str()->check(CLI::Range(1, 64));
+  command->add_option("--warm-up-events", arguments->warm_up_events, "history learnt before the clock starts")
+      ->capture_default_str();
+  command->add_option("--workers", arguments->workers, "threads that share the keys")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 64));
   command->add_flag("--json", arguments->json, "print one JSON object");
   command->footer(
-      "Alerts go to a PagerDuty mock inside this process, without rate limit. The simulator and the mock use the same cores.\n"
+      "Alerts go to a PagerDuty mock inside this process, without rate limit. The simulator and the mock use the same "
+      "cores.\n"
       "Examples:\n"
       "  alcedo bench pipelines/payments/pipeline.yaml --rate max --seconds 30\n"
       "  alcedo bench pipelines/payments --rate 50000 --seconds 60 --json");

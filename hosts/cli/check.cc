@@ -13,19 +13,26 @@ namespace {
 
 std::string describe(const decide::FireRule& fire) {
   switch (fire.kind) {
-    case decide::FireRule::Kind::kThreshold: return fmt::format("score >= {}", fire.value);
-    case decide::FireRule::Kind::kRate: return fmt::format("{:.3g} % of normal events", 100 * fire.value);
-    case decide::FireRule::Kind::kBudget: return fmt::format("{:g} events a day", fire.value);
-    case decide::FireRule::Kind::kAlways: return "always";
+    case decide::FireRule::Kind::kThreshold:
+      return fmt::format("score >= {}", fire.value);
+    case decide::FireRule::Kind::kRate:
+      return fmt::format("{:.3g} % of normal events", 100 * fire.value);
+    case decide::FireRule::Kind::kBudget:
+      return fmt::format("{:g} events a day", fire.value);
+    case decide::FireRule::Kind::kAlways:
+      return "always";
   }
   return "";
 }
 
 std::string_view describe(models::DetectorKind kind) {
   switch (kind) {
-    case models::DetectorKind::kZscore: return "zscore";
-    case models::DetectorKind::kIqr: return "iqr";
-    case models::DetectorKind::kAbsent: return "absent";
+    case models::DetectorKind::kZscore:
+      return "zscore";
+    case models::DetectorKind::kIqr:
+      return "iqr";
+    case models::DetectorKind::kAbsent:
+      return "absent";
   }
   return "";
 }
@@ -84,7 +91,8 @@ bool check_one(const std::string& path, bool json) {
   for (const auto& anomaly : pipeline->anomalies) {
     fmt::print("    {:20} by {}, fires {}, impact {}, votes", anomaly.name, keys[anomaly.by], describe(anomaly.fire),
                to_string(anomaly.impact));
-    for (const auto& vote : anomaly.votes) fmt::print(" {} x {:g}", pipeline->detectors[vote.detector].name, vote.weight);
+    for (const auto& vote : anomaly.votes)
+      fmt::print(" {} x {:g}", pipeline->detectors[vote.detector].name, vote.weight);
     fmt::print("\n");
   }
   fmt::print("  routes\n");
@@ -99,7 +107,8 @@ bool check_one(const std::string& path, bool json) {
 }  // namespace
 
 void add_check(CLI::App& app, int& exit_code) {
-  auto* command = app.add_subcommand("check", "Read pipelines, say all their mistakes at once, and show what they compile to");
+  auto* command =
+      app.add_subcommand("check", "Read pipelines, say all their mistakes at once, and show what they compile to");
   auto paths = std::make_shared<std::vector<std::string>>();
   auto json = std::make_shared<bool>(false);
   command->add_option("PIPELINE", *paths, "pipeline.yaml, or the folder that holds it")->required();

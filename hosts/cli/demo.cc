@@ -1,4 +1,5 @@
-// alcedo demo: simulated payments and this machine's own metrics through both shipped pipelines, pages to a mock, watched live.
+// alcedo demo: simulated payments and this machine's own metrics through both shipped pipelines, pages to a mock,
+// watched live.
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -44,8 +45,10 @@ struct Stage {
 std::string find_pipelines() {
   std::error_code ignored;
   const auto exe = std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path();
-  for (const auto& candidate : {std::filesystem::path("pipelines"), exe / "../../pipelines", exe / "../share/alcedo/pipelines"}) {
-    if (std::filesystem::exists(candidate / "payments/pipeline.yaml", ignored)) return candidate.lexically_normal().string();
+  for (const auto& candidate :
+       {std::filesystem::path("pipelines"), exe / "../../pipelines", exe / "../share/alcedo/pipelines"}) {
+    if (std::filesystem::exists(candidate / "payments/pipeline.yaml", ignored))
+      return candidate.lexically_normal().string();
   }
   return {};
 }
@@ -75,33 +78,39 @@ class Screen {
     std::vector<std::string> lines;
     lines.push_back(fmt::format("\033[1m alcedo demo\033[0m   {:.0f} of {:.0f} s   {}", elapsed, total, state));
     lines.emplace_back();
-    lines.push_back(fmt::format("\033[4m {:16} {:>10} {:>12} {:>24} {:>10} {:>8}\033[0m", "pipeline", "events/s", "entities",
-                                "to the page p50/p99 ms", "pages", "open"));
+    lines.push_back(fmt::format("\033[4m {:16} {:>10} {:>12} {:>24} {:>10} {:>8}\033[0m", "pipeline", "events/s",
+                                "entities", "to the page p50/p99 ms", "pages", "open"));
     for (Stage* stage : stages) {
       const auto stats = stage->service->stats();
       const auto latency = stage->latencies.summary();
       lines.push_back(fmt::format(" {:16} {:>10} {:>12} {:>24} {:>10} {:>8}", stage->service->pipeline().name,
-                                  with_commas(static_cast<std::uint64_t>(stage->shown_rate)), with_commas(stats.entities),
-                                  milliseconds(latency.p50_ms) + " / " + milliseconds(latency.p99_ms), stage->accepted.load(),
-                                  stats.open_incidents));
+                                  with_commas(static_cast<std::uint64_t>(stage->shown_rate)),
+                                  with_commas(stats.entities),
+                                  milliseconds(latency.p50_ms) + " / " + milliseconds(latency.p99_ms),
+                                  stage->accepted.load(), stats.open_incidents));
     }
     lines.emplace_back();
     lines.push_back("\033[4m last alerts" + std::string(width > 13 ? width - 13 : 0, ' ') + "\033[0m");
     std::vector<alert::IncidentRow> rows;
     for (Stage* stage : stages) {
-      if (auto newest = stage->service->ledger().incidents(12)) std::move(newest->begin(), newest->end(), std::back_inserter(rows));
+      if (auto newest = stage->service->ledger().incidents(12))
+        std::move(newest->begin(), newest->end(), std::back_inserter(rows));
     }
-    std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.changed_ms > b.changed_ms; });
+    std::stable_sort(rows.begin(), rows.end(),
+                     [](const auto& a, const auto& b) { return a.changed_ms > b.changed_ms; });
     for (const auto& row : rows) {
       if (lines.size() + 1 >= height) break;
       const auto& change = row.latest;
-      const char* colour = row.status == "resolved"                   ? "\033[2m"
+      const char* colour = row.status == "resolved"                 ? "\033[2m"
                            : change.severity == Severity::kCritical ? "\033[31m"
                            : change.severity == Severity::kError    ? "\033[33m"
                                                                     : "";
-      lines.push_back(colour + cut(fmt::format(" {} {:8} {}", format_iso_time(row.changed_ms).substr(11, 8),
-                                               row.status == "resolved" ? "resolved" : to_string(change.severity), change.summary),
-                                   width) + "\033[0m");
+      lines.push_back(
+          colour +
+          cut(fmt::format(" {} {:8} {}", format_iso_time(row.changed_ms).substr(11, 8),
+                          row.status == "resolved" ? "resolved" : to_string(change.severity), change.summary),
+              width) +
+          "\033[0m");
     }
     std::string frame = "\033[H";
     for (const auto& line : lines) frame += line + "\033[K\n";
@@ -145,7 +154,8 @@ int demo(DemoArguments arguments) {
     std::string warm_up;
   };
   const std::vector<Plan> plans{
-      {"payments", payments + fmt::format("&skip={}&rate={}&seconds={}", arguments.history, arguments.rate, arguments.seconds),
+      {"payments",
+       payments + fmt::format("&skip={}&rate={}&seconds={}", arguments.history, arguments.rate, arguments.seconds),
        payments + fmt::format("&events={}", arguments.history)},
       {"infrastructure", "host:", ""}};
   for (const auto& plan : plans) {
@@ -168,7 +178,8 @@ int demo(DemoArguments arguments) {
     options.keep_due = true;
     options.on_accepted = [&stage](const alert::Delivery& delivery, std::int64_t accepted_ns) {
       stage.accepted.fetch_add(1);
-      if (delivery.action == IncidentChange::Kind::kOpen && delivery.due_ns > 0) stage.latencies.add(accepted_ns - delivery.due_ns);
+      if (delivery.action == IncidentChange::Kind::kOpen && delivery.due_ns > 0)
+        stage.latencies.add(accepted_ns - delivery.due_ns);
     };
     auto service = pipeline::Service::open(*pipeline, std::move(options));
     if (!service) {
@@ -211,11 +222,13 @@ int demo(DemoArguments arguments) {
           stage->shown_rate = stage->shown_rate == 0 ? rate : 0.7 * stage->shown_rate + 0.3 * rate;
           stage->shown_events = events;
         }
-        const std::string state = warm ? fmt::format("pages go to a PagerDuty mock at {}", (*mock)->url())
-                                       : fmt::format("learning the history of {} cards: {} events", with_commas(arguments.cards),
-                                                     with_commas(simulated.service->stats().events));
+        const std::string state =
+            warm ? fmt::format("pages go to a PagerDuty mock at {}", (*mock)->url())
+                 : fmt::format("learning the history of {} cards: {} events", with_commas(arguments.cards),
+                               with_commas(simulated.service->stats().events));
         if (screen) screen->draw(views, elapsed, arguments.seconds, state);
-        if (!warm) progress.update(simulated.service->stats().events, {simulated.service->stats().events, arguments.history});
+        if (!warm)
+          progress.update(simulated.service->stats().events, {simulated.service->stats().events, arguments.history});
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
@@ -247,12 +260,17 @@ int demo(DemoArguments arguments) {
     const std::string& name = stage->service->pipeline().name;
     json.begin_object().field("pipeline", name).field("events", events).field("history_events", stage->events_before);
     json.field("events_per_second", elapsed > 0 ? static_cast<double>(events) / elapsed : 0.0);
-    json.field("entities", stats.entities).field("incidents_opened", stats.incidents_opened).field("open_incidents", stats.open_incidents);
+    json.field("entities", stats.entities)
+        .field("incidents_opened", stats.incidents_opened)
+        .field("open_incidents", stats.open_incidents);
     json.field("alerts_delivered", stage->accepted.load());
     json.key("latency_ms").begin_object().field("p50", latency.p50_ms).field("p99", latency.p99_ms).end_object();
-    text += fmt::format("  {:16} {} events ({} learnt from before), {} incidents, {} alerts delivered", name, with_commas(events),
-                        with_commas(stage->events_before), stats.incidents_opened, stage->accepted.load());
-    if (latency.samples > 0) text += fmt::format(", p50 {} ms and p99 {} ms to the page", milliseconds(latency.p50_ms), milliseconds(latency.p99_ms));
+    text += fmt::format("  {:16} {} events ({} learnt from before), {} incidents, {} alerts delivered", name,
+                        with_commas(events), with_commas(stage->events_before), stats.incidents_opened,
+                        stage->accepted.load());
+    if (latency.samples > 0)
+      text += fmt::format(", p50 {} ms and p99 {} ms to the page", milliseconds(latency.p50_ms),
+                          milliseconds(latency.p99_ms));
     text += "\n";
     json.key("last_alerts").begin_array();
     if (auto newest = stage->service->ledger().incidents(5)) {
@@ -264,8 +282,13 @@ int demo(DemoArguments arguments) {
     json.end_array().end_object();
   }
   json.end_array().key("pagerduty_mock").begin_object();
-  json.field("incidents", totals.opened).field("triggers", triggers).field("resolves", resolves).end_object().end_object();
-  text += fmt::format("The PagerDuty mock took {} triggers and {} resolves for {} incidents.\n", triggers, resolves, totals.opened);
+  json.field("incidents", totals.opened)
+      .field("triggers", triggers)
+      .field("resolves", resolves)
+      .end_object()
+      .end_object();
+  text += fmt::format("The PagerDuty mock took {} triggers and {} resolves for {} incidents.\n", triggers, resolves,
+                      totals.opened);
   fmt::print("{}{}", arguments.json ? json.text() + "\n" : text, "");
   return code;
 }
@@ -273,17 +296,24 @@ int demo(DemoArguments arguments) {
 }  // namespace
 
 void add_demo(CLI::App& app, int& exit_code) {
-  auto* command = app.add_subcommand("demo", "See it work: simulated payments and this machine's own metrics, live in the terminal");
+  auto* command = app.add_subcommand(
+      "demo", "See it work: simulated payments and this machine's own metrics, live in the terminal");
   auto arguments = std::make_shared<DemoArguments>();
-  command->add_option("--seconds", arguments->seconds, "how long, after the history has been learnt")->capture_default_str()->check(CLI::PositiveNumber);
-  command->add_option("--rate", arguments->rate, "simulated payments a second")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--seconds", arguments->seconds, "how long, after the history has been learnt")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--rate", arguments->rate, "simulated payments a second")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   command->add_option("--cards", arguments->cards, "cards of the simulation")->capture_default_str();
   command->add_option("--history", arguments->history, "payments learnt from first")->capture_default_str();
   command->add_option("--seed", arguments->seed, "of the simulation")->capture_default_str();
   command->add_option("--pipelines", arguments->pipelines, "folder with payments/ and infrastructure/");
   command->add_flag("--headless", arguments->headless, "no live view, only the summary");
   command->add_flag("--json", arguments->json, "print the summary as JSON");
-  command->footer("Examples:\n  alcedo demo\n  alcedo demo --headless --seconds 20 --json\nNothing leaves this machine; nothing is kept.");
+  command->footer(
+      "Examples:\n  alcedo demo\n  alcedo demo --headless --seconds 20 --json\nNothing leaves this machine; nothing is "
+      "kept.");
   command->callback([=, &exit_code] { exit_code = demo(*arguments); });
 }
 

@@ -22,9 +22,12 @@ struct EvaluateArguments {
 
 std::string_view kind_of(models::DetectorKind kind) {
   switch (kind) {
-    case models::DetectorKind::kZscore: return "zscore";
-    case models::DetectorKind::kIqr: return "iqr";
-    case models::DetectorKind::kAbsent: return "absent";
+    case models::DetectorKind::kZscore:
+      return "zscore";
+    case models::DetectorKind::kIqr:
+      return "iqr";
+    case models::DetectorKind::kAbsent:
+      return "absent";
   }
   return "";
 }
@@ -32,29 +35,33 @@ std::string_view kind_of(models::DetectorKind kind) {
 constexpr double kExplainFrom = 2.5;  // surprise: rows below are no example of anything
 
 void print_summary(const evaluate::Report& report, const std::string& directory) {
-  fmt::print("{} rows, {} anomalous, {} normal, {} without a label; {} events/s\n", with_commas(report.rows),
-             with_commas(report.anomalies), with_commas(report.normal), with_commas(report.unlabelled),
-             with_commas(static_cast<std::uint64_t>(std::isnan(report.events_per_second) ? 0 : report.events_per_second)));
+  fmt::print(
+      "{} rows, {} anomalous, {} normal, {} without a label; {} events/s\n", with_commas(report.rows),
+      with_commas(report.anomalies), with_commas(report.normal), with_commas(report.unlabelled),
+      with_commas(static_cast<std::uint64_t>(std::isnan(report.events_per_second) ? 0 : report.events_per_second)));
   if (report.anomalies > 0) {
-    fmt::print("{:20} {:>8} {:>8} {:>10} {:>10} {:>10}\n", "detector", "PR-AUC", "ROC-AUC", "TPR@0.1%", "TPR@0.3%", "TPR@1%");
+    fmt::print("{:20} {:>8} {:>8} {:>10} {:>10} {:>10}\n", "detector", "PR-AUC", "ROC-AUC", "TPR@0.1%", "TPR@0.3%",
+               "TPR@1%");
     for (const auto& detector : report.detectors) {
       fmt::print("{:20} {:8.3f} {:8.3f}", detector.name, detector.curves.pr_auc, detector.curves.roc_auc);
       for (const auto& at : detector.curves.at_fpr) fmt::print(" {:10.3f}", at.tpr);
       fmt::print("\n");
     }
-    fmt::print("as configured: {:.1f} % of anomalous rows fired, {:.3f} % of normal ones; {:.1f} alerts and {:.1f} incidents a day\n",
-               100 * report.fired_tpr, 100 * report.fired_fpr, report.alerts_per_day, report.incidents_per_day);
+    fmt::print(
+        "as configured: {:.1f} % of anomalous rows fired, {:.3f} % of normal ones; {:.1f} alerts and {:.1f} incidents "
+        "a day\n",
+        100 * report.fired_tpr, 100 * report.fired_fpr, report.alerts_per_day, report.incidents_per_day);
   }
   if (report.nab) {
-    fmt::print("NAB ({} series, {} windows) {:>10} {:>14} {:>14}\n", report.nab->series, report.nab->windows, "standard",
-               "reward low FP", "reward low FN");
+    fmt::print("NAB ({} series, {} windows) {:>10} {:>14} {:>14}\n", report.nab->series, report.nab->windows,
+               "standard", "reward low FP", "reward low FN");
     for (const auto& result : report.nab->results) {
       fmt::print("  {:28} {:10.1f} {:14.1f} {:14.1f}\n", result.name, result.scores[0].score, result.scores[1].score,
                  result.scores[2].score);
     }
     for (const auto& published : evaluate::nab_published()) {
-      fmt::print("  {:28} {:10.1f} {:14.1f} {:14.1f}  (published)\n", published.detector, published.scores[0], published.scores[1],
-                 published.scores[2]);
+      fmt::print("  {:28} {:10.1f} {:14.1f} {:14.1f}  (published)\n", published.detector, published.scores[0],
+                 published.scores[1], published.scores[2]);
     }
   }
   fmt::print("{}/report.json and {}/report.html written\n", directory, directory);
@@ -75,7 +82,8 @@ int evaluate(const EvaluateArguments& arguments) {
       complain("no labels: give --labels FILE, or labels: in the pipeline, or events that carry their own (simulate:)");
       return kUsage;
     }
-    evaluate::LabelOptions how{pipeline.labels.join, pipeline.labels.type_field, {}, pipeline.labels.complete || arguments.complete};
+    evaluate::LabelOptions how{
+        pipeline.labels.join, pipeline.labels.type_field, {}, pipeline.labels.complete || arguments.complete};
     auto loaded = evaluate::LabelSet::load(label_file.starts_with("file:") ? label_file.substr(5) : label_file, how);
     if (!loaded) {
       complain(loaded.error().message);
@@ -87,10 +95,14 @@ int evaluate(const EvaluateArguments& arguments) {
   evaluate::ReportOptions options;
   options.title = pipeline.name;
   options.about = {{"pipeline", pipeline.path},
-                   {"events", arguments.offline.source.source.empty() ? fmt::format("{} files", arguments.offline.source.events.size())
-                                                                      : arguments.offline.source.source},
-                   {"labels", labels ? label_file : carried ? "carried by the events" : "field " + pipeline.events.label_field}};
-  for (const auto& detector : pipeline.detectors) options.detectors.push_back({detector.name, std::string(kind_of(detector.kind))});
+                   {"events", arguments.offline.source.source.empty()
+                                  ? fmt::format("{} files", arguments.offline.source.events.size())
+                                  : arguments.offline.source.source},
+                   {"labels", labels    ? label_file
+                              : carried ? "carried by the events"
+                                        : "field " + pipeline.events.label_field}};
+  for (const auto& detector : pipeline.detectors)
+    options.detectors.push_back({detector.name, std::string(kind_of(detector.kind))});
   // The ensemble as a person hears of it, beside the ensemble of every row.
   options.detectors.push_back({"announced", "announced"});
   std::int64_t quiet_ms = 0;
@@ -99,7 +111,9 @@ int evaluate(const EvaluateArguments& arguments) {
     quiet_ms = std::max(quiet_ms, anomaly.quiet_ms);
   }
   evaluate::Announcement announcement(quiet_ms);
-  options.label_types = labels ? labels->types() : carried ? offline->source().label_types() : std::vector<std::string>{};
+  options.label_types = labels    ? labels->types()
+                        : carried ? offline->source().label_types()
+                                  : std::vector<std::string>{};
   if (arguments.scoring == "nab") {
     if (!labels || labels->form() != evaluate::LabelSet::Form::kWindows) {
       complain("--scoring nab needs --labels with windows, such as NAB's combined_windows.json");
@@ -189,21 +203,26 @@ int evaluate(const EvaluateArguments& arguments) {
 }  // namespace
 
 void add_evaluate(CLI::App& app, int& exit_code) {
-  auto* command = app.add_subcommand("evaluate", "Judge a pipeline's detection by labels; writes report.json and report.html");
+  auto* command =
+      app.add_subcommand("evaluate", "Judge a pipeline's detection by labels; writes report.json and report.html");
   auto arguments = std::make_shared<EvaluateArguments>();
   add_offline_options(*command, arguments->offline);
   command->add_option("--labels", arguments->labels,
                       "labels by event id, by entity or file and time window, or by row range; a file or a directory");
   command->add_flag("--complete", arguments->complete, "what the labels do not address is normal");
-  command->add_option("--report", arguments->report, "directory for report.json and report.html")->capture_default_str();
-  command->add_option("--scoring", arguments->scoring, "rows, or nab for the Numenta Anomaly Benchmark's own scoring besides")
+  command->add_option("--report", arguments->report, "directory for report.json and report.html")
+      ->capture_default_str();
+  command
+      ->add_option("--scoring", arguments->scoring,
+                   "rows, or nab for the Numenta Anomaly Benchmark's own scoring besides")
       ->capture_default_str()
       ->check(CLI::IsMember({"rows", "nab"}));
   command->footer(
       "Examples:\n"
       "  alcedo evaluate pipelines/payments --source 'simulate:payments?events=2000000'\n"
       "  alcedo evaluate my-pipeline --events 2025-*.csv --labels chargebacks.csv --complete\n"
-      "  alcedo evaluate docs/examples/nab --events nab/data/*/*.csv --labels nab/labels/combined_windows.json --scoring nab");
+      "  alcedo evaluate docs/examples/nab --events nab/data/*/*.csv --labels nab/labels/combined_windows.json "
+      "--scoring nab");
   command->callback([=, &exit_code] { exit_code = evaluate(*arguments); });
 }
 

@@ -43,9 +43,12 @@ class Output {
   void write(std::string_view text) {
     if (why_ == 0 && std::fwrite(text.data(), 1, text.size(), file_) != text.size()) why_ = errno;
   }
+  bool failed() const { return why_ != 0; }
   bool finish() {
     if (why_ == 0 && std::fflush(file_) != 0) why_ = errno;
-    if (why_ != 0) complain(fmt::format("{}: cannot write: {}", path_, std::strerror(why_)));
+    if (why_ != 0)
+      complain(fmt::format("{}: cannot write: {}; what it holds is incomplete", path_ == "-" ? "stdout" : path_,
+                           std::strerror(why_)));
     return why_ == 0;
   }
 
@@ -81,7 +84,8 @@ std::string scores_header(const pipeline::Pipeline& pipeline, const pipeline::En
   return line + "\n";
 }
 
-void append_row(std::string& text, const pipeline::Pipeline& pipeline, const pipeline::Runner::BatchView& view, std::uint32_t row) {
+void append_row(std::string& text, const pipeline::Pipeline& pipeline, const pipeline::Runner::BatchView& view,
+                std::uint32_t row) {
   const auto& event = view.batch.header(row);
   append_cell(text, event.id);
   text += ',';
@@ -111,20 +115,21 @@ int replay(ReplayArguments arguments) {
   if (!offline) return exit_code;
   std::unique_ptr<Output> out;
   std::unique_ptr<Output> scores;
-  if (!arguments.out.empty() && !(out = Output::open(arguments.out))) return kFailed;
+  const bool shown = arguments.out.empty() && !arguments.offline.json;  // to a person, as lines
+  if ((shown || !arguments.out.empty()) && !(out = Output::open(shown ? "-" : arguments.out))) return kFailed;
   if (!arguments.scores.empty() && !(scores = Output::open(arguments.scores))) return kFailed;
   const auto& pipeline = offline->pipeline();
   if (scores) scores->write(scores_header(pipeline, offline->runner().engine()));
   std::string text;
   exit_code = offline->run([&](const pipeline::Runner::BatchView& view) {
     for (const auto& change : view.output.changes) {
-      if (out) {
-        out->write(alert::alert_json(change) + "\n");
-      } else if (!arguments.offline.json) {
-        fmt::print("{}  {:7} {:8} {}\n", format_iso_time(change.last_ms), to_string(change.kind), to_string(change.severity),
-                   change.summary);
-      }
+      if (!out) break;
+      out->write(shown ? fmt::format("{}  {:7} {:8} {}\n", format_iso_time(change.last_ms), to_string(change.kind),
+                                     to_string(change.severity), printable(change.summary))
+                       : alert::alert_json(change) + "\n");
     }
+    // Nobody takes the results any more: a full disk, or `| head`.
+    if ((out && out->failed()) || (scores && scores->failed())) offline->stop();
     if (!scores) return;
     text.clear();
     for (const std::uint32_t row : view.batch.order) append_row(text, pipeline, view, row);
@@ -139,14 +144,18 @@ int replay(ReplayArguments arguments) {
     json.field("dead_letters", stats.dead_letters).key("dead_letters_by_reason").begin_object();
     for (const auto& [reason, count] : stats.dead_by_reason) json.field(reason, count);
     json.end_object().field("fired", stats.fired).field("incidents_opened", stats.incidents_opened);
-    json.field("seconds", offline->seconds()).end_object();
+    json.field("stopped_early", offline->stopped()).field("seconds", offline->seconds()).end_object();
     fmt::print("{}\n", json.text());
   } else {
     std::string dead;
-    for (const auto& [reason, count] : stats.dead_by_reason) dead += fmt::format("{}{} {}", dead.empty() ? ": " : ", ", count, reason);
-    fmt::print(stderr, "{}: {} records, {} events, {} fired, {} incidents; {} dead letters{}, {} duplicates, {} late; {:.1f} s\n",
-               pipeline.name, with_commas(stats.records), with_commas(stats.events), with_commas(stats.fired),
-               with_commas(stats.incidents_opened), stats.dead_letters, dead, stats.duplicates, stats.late, offline->seconds());
+    for (const auto& [reason, count] : stats.dead_by_reason)
+      dead += fmt::format("{}{} {}", dead.empty() ? ": " : ", ", count, reason);
+    fmt::print(stderr, "{}: {}, {}, {} fired, {}; {}{}, {}, {} late; {:.1f} s{}\n", pipeline.name,
+               counted(stats.records, "record"), counted(stats.events, "event"), with_commas(stats.fired),
+               counted(stats.incidents_opened, "incident"), counted(stats.dead_letters, "dead letter"), dead,
+               counted(stats.duplicates, "duplicate"), with_commas(stats.late), offline->seconds(),
+               offline->stopped() ? ", stopped early" : "");
+    if (exit_code == kDone) offline->say_what_is_odd();
   }
   return exit_code;
 }
@@ -154,7 +163,8 @@ int replay(ReplayArguments arguments) {
 }  // namespace
 
 void add_replay(CLI::App& app, int& exit_code) {
-  auto* command = app.add_subcommand("replay", "Run recorded or simulated events through a pipeline and see its alerts and scores");
+  auto* command =
+      app.add_subcommand("replay", "Run recorded or simulated events through a pipeline and see its alerts and scores");
   auto arguments = std::make_shared<ReplayArguments>();
   add_offline_options(*command, arguments->offline);
   command->add_option("--out", arguments->out, "alerts as NDJSON ('-': stdout); without it they are shown as lines");

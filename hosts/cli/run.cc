@@ -49,19 +49,23 @@ void summarize(const pipeline::Service& service, bool json) {
     out.key("dead_letters_by_reason").begin_object();
     for (const auto& [reason, count] : stats.dead_by_reason) out.field(reason, count);
     out.end_object();
-    out.field("fired", stats.fired).field("incidents_opened", stats.incidents_opened).field("open_incidents", stats.open_incidents);
+    out.field("fired", stats.fired)
+        .field("incidents_opened", stats.incidents_opened)
+        .field("open_incidents", stats.open_incidents);
     out.field("deliveries_accepted", delivery.accepted).field("deliveries_failed", delivery.failed).end_object();
     fmt::print("{}\n", out.text());
     return;
   }
-  fmt::print("{}: {} events, {} incidents opened, {} open; {} deliveries accepted, {} failed\n", service.pipeline().name,
-             with_commas(stats.events), stats.incidents_opened, stats.open_incidents, delivery.accepted, delivery.failed);
+  fmt::print("{}: {} events, {} incidents opened, {} open; {} deliveries accepted, {} failed\n",
+             service.pipeline().name, with_commas(stats.events), stats.incidents_opened, stats.open_incidents,
+             delivery.accepted, delivery.failed);
   if (stats.dead_letters + stats.duplicates + stats.late > 0) {
-    fmt::print("{}: {} dead letters, {} duplicates dropped, {} late\n", service.pipeline().name, stats.dead_letters, stats.duplicates,
-               stats.late);
+    fmt::print("{}: {} dead letters, {} duplicates dropped, {} late\n", service.pipeline().name, stats.dead_letters,
+               stats.duplicates, stats.late);
     for (const auto& [reason, count] : stats.dead_by_reason) fmt::print("  {:16} {}\n", reason, count);
   }
-  if (!delivery.last_error.empty()) fmt::print("{}: last delivery error: {}\n", service.pipeline().name, delivery.last_error);
+  if (!delivery.last_error.empty())
+    fmt::print("{}: last delivery error: {}\n", service.pipeline().name, delivery.last_error);
 }
 
 int run(const RunArguments& arguments) {
@@ -99,7 +103,9 @@ int run(const RunArguments& arguments) {
     auto service = pipeline::Service::open(*pipeline, std::move(options));
     if (!service) {
       complain(service.error().message);
-      return service.error().code == ErrorCode::kInvalidArgument || service.error().code == ErrorCode::kNotFound ? kUsage : kFailed;
+      return service.error().code == ErrorCode::kInvalidArgument || service.error().code == ErrorCode::kNotFound
+                 ? kUsage
+                 : kFailed;
     }
     services.push_back(std::move(*service));
   }
@@ -134,16 +140,20 @@ int run(const RunArguments& arguments) {
 }  // namespace
 
 void add_run(CLI::App& app, int& exit_code) {
-  auto* command = app.add_subcommand("run", "Run pipelines: read events, find anomalies, deliver alerts; continues where it stopped");
+  auto* command = app.add_subcommand(
+      "run", "Run pipelines: read events, find anomalies, deliver alerts; continues where it stopped");
   auto arguments = std::make_shared<RunArguments>();
   command->add_option("PIPELINE", arguments->pipelines, "pipeline.yaml, or the folder that holds it")->required();
   command->add_option("--source", arguments->source.source,
                       "where events come from: file:PATH, stdin:, host:, simulate:payments?rate=R&seconds=S&seed=N");
   command->add_option("--events", arguments->source.events, "files of events; short for --source file:");
-  command->add_option("--data", arguments->data, "directory of the journal, incidents and dead letters")->capture_default_str();
+  command->add_option("--data", arguments->data, "directory of the journal, incidents and dead letters")
+      ->capture_default_str();
   command->add_option("--warm-up", arguments->warm_up, "URI of history to learn from first; nothing in it alerts");
   command->add_option("--speed", arguments->speed, "replay by event time: 1x, 10x, or max")->capture_default_str();
-  command->add_option("--workers", arguments->workers, "threads that share the keys")->capture_default_str()->check(CLI::Range(1, 64));
+  command->add_option("--workers", arguments->workers, "threads that share the keys")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 64));
   command->add_flag("--follow", arguments->follow, "go on when the file grows");
   command->add_flag("--json", arguments->json, "print the closing summary as JSON, an object a pipeline");
   command->footer(

@@ -10,12 +10,49 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 
 namespace alcedo::cli {
 
-void complain(const std::string& message) { fmt::print(stderr, "alcedo: {}\n", message); }
+void complain(const std::string& message) { fmt::print(stderr, "alcedo: {}\n", printable(message, true)); }
+
+std::string printable(std::string_view text, bool lines) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const std::size_t size = lead < 0x80               ? 1
+                             : (lead & 0xE0U) == 0xC0U ? 2
+                             : (lead & 0xF0U) == 0xE0U ? 3
+                             : (lead & 0xF8U) == 0xF0U ? 4
+                                                       : 0;
+    bool good = size != 0 && i + size <= text.size() && lead != 0xC0U && lead != 0xC1U;
+    for (std::size_t k = 1; good && k < size; ++k) good = (static_cast<unsigned char>(text[i + k]) & 0xC0U) == 0x80U;
+    // C0, DEL, and C1 (which some terminals obey even as UTF-8).
+    if (good && size == 1) good = (lead >= 0x20 && lead != 0x7F) || (lines && lead == '\n');
+    if (good && lead == 0xC2U) good = static_cast<unsigned char>(text[i + 1]) >= 0xA0U;
+    if (good) {
+      out += text.substr(i, size);
+      i += size;
+    } else {
+      out += '?';
+      ++i;
+    }
+  }
+  return out;
+}
+
+std::string counted(std::uint64_t n, std::string_view one) {
+  return fmt::format("{} {}{}", with_commas(n), one, n == 1 ? "" : "s");
+}
+
+bool flush_stdout() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return true;
+  complain(fmt::format("cannot write the result to stdout: {}", std::strerror(errno)));
+  return false;
+}
 
 std::optional<pipeline::Pipeline> load_or_report(const std::string& path) {
   auto loaded = pipeline::load_pipeline(path);
@@ -27,9 +64,10 @@ std::optional<pipeline::Pipeline> load_or_report(const std::string& path) {
     std::ifstream file(loaded->pipeline.path.empty() ? path : loaded->pipeline.path);
     std::stringstream text;
     text << file.rdbuf();
-    fmt::print(stderr, "{}", pipeline::format_mistakes(loaded->pipeline.path, text.str(), loaded->mistakes));
-    complain(fmt::format("{} mistake{} in the pipeline; nothing was started", loaded->mistakes.size(),
-                         loaded->mistakes.size() == 1 ? "" : "s"));
+    fmt::print(stderr, "{}",
+               printable(pipeline::format_mistakes(loaded->pipeline.path, text.str(), loaded->mistakes), true));
+    complain(fmt::format("{} in {}; nothing was started", counted(loaded->mistakes.size(), "mistake"),
+                         loaded->pipeline.path.empty() ? path : loaded->pipeline.path));
     return std::nullopt;
   }
   return std::move(loaded->pipeline);
@@ -44,7 +82,8 @@ std::size_t cores() {
 
 std::string with_commas(std::uint64_t n) {
   std::string digits = std::to_string(n);
-  for (auto i = static_cast<std::ptrdiff_t>(digits.size()) - 3; i > 0; i -= 3) digits.insert(static_cast<std::size_t>(i), ",");
+  for (auto i = static_cast<std::ptrdiff_t>(digits.size()) - 3; i > 0; i -= 3)
+    digits.insert(static_cast<std::size_t>(i), ",");
   return digits;
 }
 
@@ -82,7 +121,10 @@ StopOnSignal::~StopOnSignal() {
 }
 
 ProgressLine::ProgressLine(std::string what, bool quiet)
-    : what_(std::move(what)), on_(!quiet && ::isatty(STDERR_FILENO) != 0), began_(std::chrono::steady_clock::now()), shown_(began_) {}
+    : what_(std::move(what)),
+      on_(!quiet && ::isatty(STDERR_FILENO) != 0),
+      began_(std::chrono::steady_clock::now()),
+      shown_(began_) {}
 
 ProgressLine::~ProgressLine() {
   if (on_) fmt::print(stderr, "\r\033[K");
@@ -106,7 +148,9 @@ void ProgressLine::update(std::uint64_t events, ingest::Source::Progress progres
 
 std::optional<std::vector<std::string>> source_uris(const SourceArguments& arguments) {
   if (arguments.source.empty() == arguments.events.empty()) {
-    complain("give the events either as --events FILE... or as --source URI");
+    complain(arguments.source.empty()
+                 ? "no events: name files with --events FILE..., or another source with --source URI (see --help)"
+                 : "--events and --source exclude each other: --events FILE is short for --source file:FILE");
     return std::nullopt;
   }
   if (!arguments.source.empty()) return std::vector{arguments.source};

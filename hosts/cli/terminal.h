@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -18,8 +19,18 @@ namespace alcedo::cli {
 /// Reads a pipeline; prints its mistakes, or why it cannot be read, to stderr.
 std::optional<pipeline::Pipeline> load_or_report(const std::string& path);
 
-/// Prints "alcedo: MESSAGE" to stderr.
+/// Prints "alcedo: MESSAGE" to stderr, made printable.
 void complain(const std::string& message);
+
+/// Data that goes to a terminal: control characters, and what is not UTF-8, become '?', so that no event can move the
+/// cursor or hide text. Newlines stay where `lines` says so.
+std::string printable(std::string_view text, bool lines = false);
+
+/// "1 incident", "2,000 incidents".
+std::string counted(std::uint64_t n, std::string_view one);
+
+/// How stdout took what was printed. False after having complained: the disk is full, the reader has gone.
+bool flush_stdout();
 
 /// The cores this process may use.
 std::size_t cores();
@@ -28,7 +39,9 @@ std::size_t cores();
 std::string with_commas(std::uint64_t n);
 std::string human_bytes(std::uint64_t bytes);
 
-/// While it lives, the first SIGTERM or SIGINT calls `stop` (on a thread of its own); a second one ends the process at once.
+/// While it lives, the first SIGTERM or SIGINT calls `stop` (on a thread of its own); a second one ends the process at
+/// once. Make it before anything that starts threads: a thread that was there already would take the signal and die of
+/// it.
 class StopOnSignal {
  public:
   explicit StopOnSignal(std::function<void()> stop);
@@ -43,7 +56,8 @@ class StopOnSignal {
   std::thread thread_;
 };
 
-/// One line on stderr, redrawn a few times a second, with rate, share done and time left; nothing unless stderr is a terminal.
+/// One line on stderr, redrawn a few times a second, with rate, share done and time left; nothing unless stderr is a
+/// terminal.
 class ProgressLine {
  public:
   ProgressLine(std::string what, bool quiet);
