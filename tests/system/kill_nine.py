@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import struct
@@ -316,7 +317,7 @@ def through_a_pipe(arguments, spikes, rng):
     whole = [(user, lines) for user, lines in spikes if not any(line in lost_lines for line in lines)]
     by_user = {}
     for call in opened:
-        key = call["body"]["payload"]["custom_details"]["key"]
+        key = re.search(r"user (u\d+)", call["summary"]).group(1)
         by_user[key] = by_user.get(key, 0) + 1
     missed = [user for user, _ in whole if user not in by_user]
     say(f"stdin: killed with {in_log:,} records in the log and {len(before)} incidents paged; {len(lost_lines):,} lines lost with "
