@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <memory>
@@ -55,69 +56,106 @@ std::string find_pipelines() {
 
 std::string milliseconds(double ms) { return std::isnan(ms) ? "-" : fmt::format("{:.1f}", ms); }
 
-std::string cut(const std::string& text, std::size_t width) {
-  if (text.size() <= width) return text;
-  // Back to the start of a UTF-8 sequence.
-  std::size_t end = width - 1;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;
-  return text.substr(0, end) + "~";
+/// At most `columns` characters of printable text; "…" where something is missing.
+std::string cut(const std::string& text, std::size_t columns) {
+  const auto begins = [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; };
+  if (static_cast<std::size_t>(std::count_if(text.begin(), text.end(), begins)) <= columns) return text;
+  std::size_t end = 0;
+  for (std::size_t seen = 0; end < text.size(); ++end) {
+    if (begins(text[end]) && ++seen == columns) break;
+  }
+  return text.substr(0, end) + "…";
+}
+
+/// "card h:6223c569": all digits of a hashed key tell nobody more.
+std::string about(const IncidentChange& change) {
+  if (change.key.empty()) return "the whole stream";
+  const bool hashed = change.key.starts_with("h:") && change.key.size() == 34;
+  return change.key_name + " " + printable(hashed ? change.key.substr(0, 10) : change.key);
+}
+
+std::string why(const IncidentChange& change) {
+  return printable(change.reasons.empty() ? change.summary : change.reasons.front().text);
+}
+
+/// The incidents of all stages that changed last.
+std::vector<alert::IncidentRow> newest_incidents(const std::vector<Stage*>& stages, std::size_t limit) {
+  std::vector<alert::IncidentRow> rows;
+  for (Stage* stage : stages) {
+    if (auto newest = stage->service->ledger().incidents(limit))
+      std::move(newest->begin(), newest->end(), std::back_inserter(rows));
+  }
+  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.changed_ms > b.changed_ms; });
+  return rows;
+}
+
+std::size_t terminal_columns() {
+  winsize size{};
+  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 160;
 }
 
 class Screen {
  public:
-  Screen() { fmt::print("\033[?25l\033[2J"); }
+  // The alternate screen: what stood in the terminal before is there again afterwards.
+  Screen() { fmt::print("\033[?1049h\033[?25l\033[2J"); }
   ~Screen() {
-    fmt::print("\033[?25h");
+    fmt::print("\033[?25h\033[?1049l");
     std::fflush(stdout);
   }
-  void draw(std::vector<Stage*> stages, double elapsed, double total, const std::string& state) {
+
+  void draw(const std::vector<Stage*>& stages, const std::string& head, const std::string& state) {
     winsize size{};
-    const bool known = ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20;
-    const std::size_t width = known ? size.ws_col : 100;
-    const std::size_t height = known ? size.ws_row : 30;
-    std::vector<std::string> lines;
-    lines.push_back(fmt::format("\033[1m alcedo demo\033[0m   {:.0f} of {:.0f} s   {}", elapsed, total, state));
-    lines.emplace_back();
-    lines.push_back(fmt::format("\033[4m {:16} {:>10} {:>12} {:>24} {:>10} {:>8}\033[0m", "pipeline", "events/s",
-                                "entities", "to the page p50/p99 ms", "pages", "open"));
+    const bool known = ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 && size.ws_row > 8;
+    width_ = known ? size.ws_col : 100;
+    height_ = known ? size.ws_row : 30;
+    lines_.clear();
+    add("\033[1m", " alcedo demo   " + head);
+    add("\033[2m", " " + state);
+    add("", "");
+    add("\033[4m", fmt::format(" {:15} {:>9} {:>9} {:>13} {:>8} {:>7} {:>5} {:>{}}", "", "events/s", "entities",
+                               "alert ms: p50", "p99", "alerts", "open", "", width_));
     for (Stage* stage : stages) {
       const auto stats = stage->service->stats();
       const auto latency = stage->latencies.summary();
-      lines.push_back(fmt::format(" {:16} {:>10} {:>12} {:>24} {:>10} {:>8}", stage->service->pipeline().name,
-                                  with_commas(static_cast<std::uint64_t>(stage->shown_rate)),
-                                  with_commas(stats.entities),
-                                  milliseconds(latency.p50_ms) + " / " + milliseconds(latency.p99_ms),
-                                  stage->accepted.load(), stats.open_incidents));
+      add("", fmt::format(" {:15} {:>9} {:>9} {:>13} {:>8} {:>7} {:>5}", stage->service->pipeline().name,
+                          with_commas(static_cast<std::uint64_t>(stage->shown_rate)), with_commas(stats.entities),
+                          milliseconds(latency.p50_ms), milliseconds(latency.p99_ms),
+                          with_commas(stage->accepted.load()), with_commas(stats.open_incidents)));
     }
-    lines.emplace_back();
-    lines.push_back("\033[4m last alerts" + std::string(width > 13 ? width - 13 : 0, ' ') + "\033[0m");
-    std::vector<alert::IncidentRow> rows;
-    for (Stage* stage : stages) {
-      if (auto newest = stage->service->ledger().incidents(12))
-        std::move(newest->begin(), newest->end(), std::back_inserter(rows));
-    }
-    std::stable_sort(rows.begin(), rows.end(),
-                     [](const auto& a, const auto& b) { return a.changed_ms > b.changed_ms; });
+    add("", "");
+    add("\033[4m", fmt::format("{:{}}", " last incidents, and why", width_));
+    const auto rows = newest_incidents(stages, height_);
+    if (rows.empty()) add("\033[2m", " none yet");
     for (const auto& row : rows) {
-      if (lines.size() + 1 >= height) break;
+      if (lines_.size() + 2 >= height_) break;  // two lines each, and the last one stays free
       const auto& change = row.latest;
-      const char* colour = row.status == "resolved"                 ? "\033[2m"
+      const bool over = row.status == "resolved";
+      const char* colour = over                                     ? "\033[2m"
                            : change.severity == Severity::kCritical ? "\033[31m"
                            : change.severity == Severity::kError    ? "\033[33m"
                                                                     : "";
-      lines.push_back(
-          colour +
-          cut(fmt::format(" {} {:8} {}", format_iso_time(row.changed_ms).substr(11, 8),
-                          row.status == "resolved" ? "resolved" : to_string(change.severity), change.summary),
-              width) +
-          "\033[0m");
+      add(colour, fmt::format(" {}  {:8} {}, {}", format_iso_time(row.changed_ms).substr(11, 8),
+                              over ? "over" : to_string(change.severity), change.type, about(change)));
+      add(colour, "           " + why(change));
     }
     std::string frame = "\033[H";
-    for (const auto& line : lines) frame += line + "\033[K\n";
+    for (const auto& line : lines_) frame += line + "\033[K\n";
     frame += "\033[J";
     fmt::print("{}", frame);
     std::fflush(stdout);
   }
+
+ private:
+  void add(const char* style, const std::string& text) {
+    if (lines_.size() + 1 >= height_) return;
+    // The rule of an underlined line ends where the screen does; no mark of something missing there.
+    const bool rule = std::string_view(style) == "\033[4m";
+    lines_.push_back(style + (rule ? text.substr(0, width_) : cut(text, width_)) + "\033[0m");
+  }
+
+  std::size_t width_ = 100;
+  std::size_t height_ = 30;
+  std::vector<std::string> lines_;
 };
 
 int demo(DemoArguments arguments) {
@@ -142,7 +180,10 @@ int demo(DemoArguments arguments) {
   std::vector<std::unique_ptr<Stage>> stages;
   std::atomic<bool> stop{false};
   StopOnSignal on_signal([&] { stop.store(true); });
-  auto mock = alert::PagerDutyMock::start({});
+  // PagerDuty takes 120 events a minute; the queue for that would be all that the latency shows here.
+  alert::PagerDutyMock::Options mock_options;
+  mock_options.rate_limited = false;
+  auto mock = alert::PagerDutyMock::start(mock_options);
   if (!mock) {
     complain(mock.error().message);
     return kFailed;
@@ -165,6 +206,7 @@ int demo(DemoArguments arguments) {
     for (auto& route : pipeline->routes) {
       if (route.kind != alert::RouteSpec::Kind::kPagerDuty) continue;
       route.url = (*mock)->url();
+      route.rate_limited = false;
       route.routing_key = std::string(31, key++) + plan.name.front();
     }
     stages.push_back(std::make_unique<Stage>());
@@ -222,17 +264,18 @@ int demo(DemoArguments arguments) {
           stage->shown_rate = stage->shown_rate == 0 ? rate : 0.7 * stage->shown_rate + 0.3 * rate;
           stage->shown_events = events;
         }
-        const std::string state =
-            warm ? fmt::format("pages go to a PagerDuty mock at {}", (*mock)->url())
-                 : fmt::format("learning the history of {} cards: {} events", with_commas(arguments.cards),
-                               with_commas(simulated.service->stats().events));
-        if (screen) screen->draw(views, elapsed, arguments.seconds, state);
-        if (!warm)
-          progress.update(simulated.service->stats().events, {simulated.service->stats().events, arguments.history});
+        const auto learnt = simulated.service->stats().events;
+        const std::string head =
+            warm ? fmt::format("{:.0f} of {:.0f} s", elapsed, arguments.seconds)
+                 : fmt::format("learning {} cards' habits: {} of {} payments", with_commas(arguments.cards),
+                               with_commas(learnt), with_commas(arguments.history));
+        if (screen) screen->draw(views, head, "pages go to a PagerDuty stand-in in this process; Ctrl-C ends");
+        if (!warm) progress.update(learnt, {learnt, arguments.history});
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   }
+  screen.reset();
   for (Stage* stage : views) stage->service->stop();
   int code = kDone;
   for (Stage* stage : views) {
@@ -241,8 +284,6 @@ int demo(DemoArguments arguments) {
       code = kFailed;
     }
   }
-  screen.reset();
-
   const auto totals = (*mock)->totals();
   std::uint64_t triggers = 0;
   std::uint64_t resolves = 0;
@@ -252,7 +293,8 @@ int demo(DemoArguments arguments) {
   }
   JsonWriter json;
   json.begin_object().field("seconds", elapsed).key("pipelines").begin_array();
-  std::string text = fmt::format("{:.0f} s of simulated payments and of this machine's own metrics:\n", elapsed);
+  const std::size_t columns = terminal_columns();
+  std::string text = fmt::format("{:.0f} s of simulated payments and of this machine's own metrics\n", elapsed);
   for (Stage* stage : views) {
     const auto stats = stage->service->stats();
     const auto latency = stage->latencies.summary();
@@ -265,18 +307,19 @@ int demo(DemoArguments arguments) {
         .field("open_incidents", stats.open_incidents);
     json.field("alerts_delivered", stage->accepted.load());
     json.key("latency_ms").begin_object().field("p50", latency.p50_ms).field("p99", latency.p99_ms).end_object();
-    text += fmt::format("  {:16} {} events ({} learnt from before), {} incidents, {} alerts delivered", name,
-                        with_commas(events), with_commas(stage->events_before), stats.incidents_opened,
-                        stage->accepted.load());
-    if (latency.samples > 0)
-      text += fmt::format(", p50 {} ms and p99 {} ms to the page", milliseconds(latency.p50_ms),
+    text += fmt::format("\n{}: {}, after {} to learn from\n  {}, {} delivered", name, counted(events, "event"),
+                        with_commas(stage->events_before), counted(stats.incidents_opened, "incident"),
+                        counted(stage->accepted.load(), "alert"));
+    if (latency.samples > 0) {
+      text += fmt::format("; from an event to its alert p50 {} ms, p99 {} ms", milliseconds(latency.p50_ms),
                           milliseconds(latency.p99_ms));
+    }
     text += "\n";
     json.key("last_alerts").begin_array();
     if (auto newest = stage->service->ledger().incidents(5)) {
       for (const auto& row : *newest) {
         json.value(row.latest.summary);
-        text += "    " + cut(row.latest.summary, 160) + "\n";
+        text += cut(fmt::format("  - {} {}: {}", row.latest.type, about(row.latest), why(row.latest)), columns) + "\n";
       }
     }
     json.end_array().end_object();
@@ -287,9 +330,9 @@ int demo(DemoArguments arguments) {
       .field("resolves", resolves)
       .end_object()
       .end_object();
-  text += fmt::format("The PagerDuty mock took {} triggers and {} resolves for {} incidents.\n", triggers, resolves,
-                      totals.opened);
-  fmt::print("{}{}", arguments.json ? json.text() + "\n" : text, "");
+  text += fmt::format("\nThe PagerDuty stand-in took {} and {} for {}; the other alerts went to files.\n",
+                      counted(triggers, "trigger"), counted(resolves, "resolve"), counted(totals.opened, "incident"));
+  fmt::print("{}", arguments.json ? json.text() + "\n" : text);
   return code;
 }
 
@@ -312,7 +355,9 @@ void add_demo(CLI::App& app, int& exit_code) {
   command->add_flag("--headless", arguments->headless, "no live view, only the summary");
   command->add_flag("--json", arguments->json, "print the summary as JSON");
   command->footer(
-      "Examples:\n  alcedo demo\n  alcedo demo --headless --seconds 20 --json\nNothing leaves this machine; nothing is "
+      "Examples:\n  alcedo demo\n  alcedo demo --headless --seconds 20 --json\nAlerts go to a PagerDuty stand-in "
+      "inside this "
+      "process, without PagerDuty's limit of 120 a minute, and to files. Nothing leaves this machine; nothing is "
       "kept.");
   command->callback([=, &exit_code] { exit_code = demo(*arguments); });
 }
