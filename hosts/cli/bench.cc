@@ -79,6 +79,10 @@ int bench(const BenchArguments& arguments) {
   alert::PagerDutyMock::Options mock_options;
   mock_options.rate_limited = false;
   mock_options.keep_bodies = false;
+  std::atomic<pipeline::Service*> running{nullptr};
+  StopOnSignal on_signal([&] {
+    if (auto* service = running.load()) service->stop();
+  });
   auto mock = alert::PagerDutyMock::start(mock_options);
   if (!mock) {
     complain(mock.error().message);
@@ -124,17 +128,14 @@ int bench(const BenchArguments& arguments) {
     if (delivery.action == IncidentChange::Kind::kOpen && delivery.due_ns > 0)
       latencies.add(accepted_ns - delivery.due_ns);
   };
-  pipeline::Service* running = nullptr;
-  StopOnSignal on_signal([&] {
-    if (running != nullptr) running->stop();
-  });
   auto opened = pipeline::Service::open(*pipeline, std::move(options));
   if (!opened) {
     complain(opened.error().message);
     return kFailed;
   }
   auto& service = **opened;
-  running = &service;
+  running.store(&service);
+  if (on_signal.stopped()) service.stop();
   service.start();
   ProgressLine progress("bench", arguments.json);
   const auto pause = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
@@ -154,16 +155,28 @@ int bench(const BenchArguments& arguments) {
   const double cpu = cpu_seconds() - cpu_before;
   const auto after = service.stats();
   const auto outcome = service.wait();
-  running = nullptr;
+  running.store(nullptr);
   if (!outcome) {
     complain(outcome.error().message);
     return kFailed;
   }
+  if (after.events == 0 && after.dead_letters > 0) {
+    complain(
+        fmt::format("not one simulated payment is an event of pipeline '{}': bench needs one that reads payments, "
+                    "such as pipelines/payments",
+                    pipeline->name));
+    return kUsage;
+  }
   const std::uint64_t processed = after.events - before.events;
   const std::uint64_t handled =
       processed + (after.duplicates - before.duplicates) + (after.dead_letters - before.dead_letters);
-  const auto offered =
-      rate > 0 && !on_signal.stopped() ? static_cast<std::uint64_t>(std::llround(rate * arguments.seconds)) : handled;
+  // Over the whole run: what was handled before the clock was first read is not lost.
+  const std::uint64_t handled_in_all = after.events + after.duplicates + after.dead_letters + after.empty;
+  const std::uint64_t offered_in_all =
+      rate > 0 && !on_signal.stopped()
+          ? arguments.warm_up_events + static_cast<std::uint64_t>(std::llround(rate * arguments.seconds))
+          : handled_in_all;
+  const std::uint64_t lost = offered_in_all > handled_in_all ? offered_in_all - handled_in_all : 0;
   const auto latency = latencies.summary();
   const auto disk = probe_disk(data);
   const auto ratio = [](std::uint64_t a, std::uint64_t b) {
@@ -177,7 +190,7 @@ int bench(const BenchArguments& arguments) {
   json.begin_object();
   json.field("offered_per_second", rate > 0 ? rate : static_cast<double>(handled) / seconds);
   json.field("processed_per_second", static_cast<double>(processed) / seconds);
-  json.field("lost", offered > handled ? offered - handled : std::uint64_t{0});
+  json.field("lost", lost);
   json.field("seconds", seconds).field("cores_used", cpu / seconds).field("rss_bytes_max", rss_bytes_max());
   json.key("latency_ms").begin_object();
   json.field("p50", latency.p50_ms).field("p90", latency.p90_ms).field("p99", latency.p99_ms);
@@ -198,9 +211,15 @@ int bench(const BenchArguments& arguments) {
   }
   fmt::print("{} events/s processed ({} offered), {} lost, {:.1f} s, {:.2f} cores, {} at most\n",
              with_commas(static_cast<std::uint64_t>(static_cast<double>(processed) / seconds)),
-             rate > 0 ? with_commas(static_cast<std::uint64_t>(rate)) + "/s" : "as many as it took",
-             offered > handled ? offered - handled : 0, seconds, cpu / seconds, human_bytes(rss_bytes_max()));
-  if (rate > 0) {
+             rate > 0 ? with_commas(static_cast<std::uint64_t>(rate)) + "/s" : "as many as it took", with_commas(lost),
+             seconds, cpu / seconds, human_bytes(rss_bytes_max()));
+  if (latency.samples == 0 && rate > 0) {
+    fmt::print("no page left, so there is no latency{}\n",
+               after.calibrated ? ""
+                                : fmt::format(": the thresholds still calibrate (calibrate_events: {}); give more "
+                                              "--warm-up-events",
+                                              with_commas(pipeline->calibrate_events)));
+  } else if (rate > 0) {
     fmt::print("due time to acceptance of the page: p50 {:.2f} ms, p90 {:.2f}, p99 {:.2f}, max {:.2f} ({} pages)\n",
                latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.max_ms, latency.samples);
     fmt::print("a bare fdatasync on the data directory's disk: p50 {:.2f} ms, p99 {:.2f}, max {:.2f}\n", disk.p50_ms,
@@ -208,8 +227,8 @@ int bench(const BenchArguments& arguments) {
   } else {
     fmt::print("latency is only measured at a given --rate: at max the load waits for the system\n");
   }
-  fmt::print("{} entities, {} of state; {:.1f} % of anomalous events fired, {:.3f} % of normal ones\n",
-             with_commas(after.entities), human_bytes(after.state_bytes), 100 * tpr, 100 * fpr);
+  fmt::print("{} entities, {} of state; {} % of anomalous events fired, {} % of normal ones\n",
+             with_commas(after.entities), human_bytes(after.state_bytes), figure(100 * tpr, 1), figure(100 * fpr, 3));
   return kDone;
 }
 

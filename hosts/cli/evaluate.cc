@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <memory>
+#include <set>
 
 #include "commands.h"
 #include "evaluate/announcement.h"
@@ -43,14 +44,15 @@ void print_summary(const evaluate::Report& report, const std::string& directory)
     fmt::print("{:20} {:>8} {:>8} {:>10} {:>10} {:>10}\n", "detector", "PR-AUC", "ROC-AUC", "TPR@0.1%", "TPR@0.3%",
                "TPR@1%");
     for (const auto& detector : report.detectors) {
-      fmt::print("{:20} {:8.3f} {:8.3f}", detector.name, detector.curves.pr_auc, detector.curves.roc_auc);
-      for (const auto& at : detector.curves.at_fpr) fmt::print(" {:10.3f}", at.tpr);
+      fmt::print("{:20} {:>8} {:>8}", detector.name, figure(detector.curves.pr_auc, 3),
+                 figure(detector.curves.roc_auc, 3));
+      for (const auto& at : detector.curves.at_fpr) fmt::print(" {:>10}", figure(at.tpr, 3));
       fmt::print("\n");
     }
     fmt::print(
-        "as configured: {:.1f} % of anomalous rows fired, {:.3f} % of normal ones; {:.1f} alerts and {:.1f} incidents "
-        "a day\n",
-        100 * report.fired_tpr, 100 * report.fired_fpr, report.alerts_per_day, report.incidents_per_day);
+        "as configured: {} % of anomalous rows fired, {} % of normal ones; {} fired rows and {} incidents a day\n",
+        figure(100 * report.fired_tpr, 1), figure(100 * report.fired_fpr, 3), figure(report.alerts_per_day, 1),
+        figure(report.incidents_per_day, 1));
   }
   if (report.nab) {
     fmt::print("NAB ({} series, {} windows) {:>10} {:>14} {:>14}\n", report.nab->series, report.nab->windows,
@@ -64,6 +66,7 @@ void print_summary(const evaluate::Report& report, const std::string& directory)
                  published.scores[1], published.scores[2]);
     }
   }
+  for (const auto& note : report.notes) fmt::print("note: {}\n", note);
   fmt::print("{}/report.json and {}/report.html written\n", directory, directory);
 }
 
@@ -77,6 +80,10 @@ int evaluate(const EvaluateArguments& arguments) {
   const std::string label_file = !arguments.labels.empty() ? arguments.labels : pipeline.labels.from;
   const bool from_field = !pipeline.events.label_field.empty() && arguments.labels.empty();
   const bool carried = !offline->source().label_types().empty();
+  if (carried && !arguments.labels.empty()) {
+    complain("--labels: these events carry their own; leave it out");
+    return kUsage;
+  }
   if (!from_field && !carried) {
     if (label_file.empty()) {
       complain("no labels: give --labels FILE, or labels: in the pipeline, or events that carry their own (simulate:)");
@@ -111,6 +118,7 @@ int evaluate(const EvaluateArguments& arguments) {
     quiet_ms = std::max(quiet_ms, anomaly.quiet_ms);
   }
   evaluate::Announcement announcement(quiet_ms);
+  if (labels && labels->form() != evaluate::LabelSet::Form::kIds) options.windows_total = labels->size();
   options.label_types = labels    ? labels->types()
                         : carried ? offline->source().label_types()
                                   : std::vector<std::string>{};
@@ -133,8 +141,14 @@ int evaluate(const EvaluateArguments& arguments) {
   std::vector<float> type_scores(types);
   std::vector<float> scores(detectors + 1);
   std::uint64_t incidents = 0;
+  std::set<std::uint64_t> opened;  // sequence numbers of the batch's events that opened one
   exit_code = offline->run([&](const pipeline::Runner::BatchView& view) {
-    for (const auto& change : view.output.changes) incidents += change.kind == IncidentChange::Kind::kOpen ? 1 : 0;
+    opened.clear();
+    for (const auto& change : view.output.changes) {
+      if (change.kind != IncidentChange::Kind::kOpen) continue;
+      ++incidents;
+      opened.insert(change.position.sequence);
+    }
     for (const std::uint32_t row : view.batch.order) {
       if (!added) return;
       const auto& event = view.batch.header(row);
@@ -163,6 +177,7 @@ int evaluate(const EvaluateArguments& arguments) {
         }
       }
       out.type_scores = type_scores;
+      out.opened = opened.contains(event.sequence);
       scores.back() = announcement.keep(view.batch.key(row, pipeline.score.by).hash, event.time_ms, out.ensemble);
       out.scores = scores;
       out.value = view.batch.num_numbers() > 0 ? view.batch.number(row, 0) : kMissing;
@@ -188,6 +203,13 @@ int evaluate(const EvaluateArguments& arguments) {
     complain(report.error().message);
     return kFailed;
   }
+  if (!offline->runner().stats().calibrated) {
+    report->notes.push_back(fmt::format(
+        "The thresholds were still calibrating when the events ended (calibrate_events: {}): what fired as configured "
+        "is provisional.",
+        with_commas(pipeline.calibrate_events)));
+  }
+  if (offline->stopped()) report->notes.emplace_back("Stopped early: only the rows until then were judged.");
   if (auto written = evaluate::write_report(*report, arguments.report); !written) {
     complain(written.error().message);
     return kFailed;

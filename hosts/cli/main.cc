@@ -29,7 +29,7 @@ int main(int argc, char** argv) {
       "metrics\n"
       "  alcedo check pipelines/payments                     read a pipeline and say all its mistakes\n"
       "  alcedo replay pipelines/payments --source 'simulate:payments?events=1000000'\n"
-      "  alcedo run pipelines/infrastructure --source host:  watch this machine\n"
+      "  alcedo run pipelines/infrastructure --source host: --pages-to-file   watch this machine, page nobody\n"
       "Each command has its own --help with examples. Exit codes: 0 done, 1 failed, 2 usage or configuration.");
   int exit_code = kDone;
   add_run(app, exit_code);
@@ -51,8 +51,8 @@ int main(int argc, char** argv) {
       std::vector<std::string> known;
       for (const auto* command : app.get_subcommands({})) known.push_back(command->get_name());
       const auto near = nearest_name(argv[1], known);
-      complain(fmt::format("no command '{}'{}; known are {}", argv[1],
-                           near.empty() ? "" : fmt::format("; did you mean '{}'?", near), fmt::join(known, ", ")));
+      complain(fmt::format("no command '{}'{} Known are {}", argv[1],
+                           near.empty() ? "." : fmt::format("; did you mean '{}'?", near), fmt::join(known, ", ")));
     } else {
       complain(given.empty() ? std::string("a command is needed, such as: alcedo demo") : std::string(problem.what()));
     }

@@ -118,11 +118,12 @@ void Offline::say_what_is_odd() const {
   if (stats.records == 0 && !stopped()) {
     complain("there was nothing to read");
   } else if (stats.events == 0 && stats.dead_letters > 0) {
-    complain(fmt::format(
-        "not one of {} is an event of this pipeline, read as {}. {}", counted(stats.records, "record"),
-        pipeline_.events.format == contract::Format::kCsv ? "CSV" : "JSON lines unless the file is named .csv or .tsv",
-        arguments_.dead_letters.empty() ? "--dead-letters FILE keeps each of them with its reason"
-                                        : arguments_.dead_letters + " says why, record by record"));
+    complain(fmt::format("not one of {} is an event of this pipeline, read as {}. {}", counted(stats.records, "record"),
+                         pipeline_.events.format == contract::Format::kCsv
+                             ? "CSV"
+                             : "JSON lines (CSV: a file named .csv or .tsv, or format: csv under events:)",
+                         arguments_.dead_letters.empty() ? "--dead-letters FILE keeps each of them with its reason"
+                                                         : arguments_.dead_letters + " says why, record by record"));
   } else if (stats.events > 0 && !stats.calibrated && !stopped()) {
     complain(
         fmt::format("after {} the thresholds were still calibrating (calibrate_events: {}): what fired is provisional",

@@ -46,7 +46,8 @@ class Output {
   bool failed() const { return why_ != 0; }
   bool finish() {
     if (why_ == 0 && std::fflush(file_) != 0) why_ = errno;
-    if (why_ != 0)
+    // Who pipes into `head` knows that it hangs up.
+    if (why_ != 0 && !(why_ == EPIPE && file_ == stdout))
       complain(fmt::format("{}: cannot write: {}; what it holds is incomplete", path_ == "-" ? "stdout" : path_,
                            std::strerror(why_)));
     return why_ == 0;

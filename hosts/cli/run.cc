@@ -22,6 +22,7 @@ struct RunArguments {
   std::string speed = "max";
   std::size_t workers = cores();
   bool follow = false;
+  bool pages_to_file = false;
   bool json = false;
 };
 
@@ -38,7 +39,7 @@ std::optional<double> parse_speed(const std::string& text) {
   return std::nullopt;
 }
 
-void summarize(const pipeline::Service& service, bool json) {
+void summarize(const pipeline::Service& service, const std::string& data, bool json) {
   const auto stats = service.stats();
   const auto delivery = service.delivery_stats();
   if (json) {
@@ -56,16 +57,18 @@ void summarize(const pipeline::Service& service, bool json) {
     fmt::print("{}\n", out.text());
     return;
   }
-  fmt::print("{}: {} events, {} incidents opened, {} open; {} deliveries accepted, {} failed\n",
-             service.pipeline().name, with_commas(stats.events), stats.incidents_opened, stats.open_incidents,
-             delivery.accepted, delivery.failed);
+  fmt::print("{}: {}, {} opened, {} open; {} accepted, {} failed\n", service.pipeline().name,
+             counted(stats.events, "event"), counted(stats.incidents_opened, "incident"),
+             with_commas(stats.open_incidents), counted(delivery.accepted, "delivery", "deliveries"),
+             with_commas(delivery.failed));
   if (stats.dead_letters + stats.duplicates + stats.late > 0) {
-    fmt::print("{}: {} dead letters, {} duplicates dropped, {} late\n", service.pipeline().name, stats.dead_letters,
-               stats.duplicates, stats.late);
-    for (const auto& [reason, count] : stats.dead_by_reason) fmt::print("  {:16} {}\n", reason, count);
+    fmt::print("{}: {}, {} dropped, {} late\n", service.pipeline().name, counted(stats.dead_letters, "dead letter"),
+               counted(stats.duplicates, "duplicate"), with_commas(stats.late));
+    for (const auto& [reason, count] : stats.dead_by_reason) fmt::print("  {:16} {}\n", reason, with_commas(count));
+    if (stats.dead_letters > 0) fmt::print("  each is in {}/dead_letters.ndjson, with its reason\n", data);
   }
   if (!delivery.last_error.empty())
-    fmt::print("{}: last delivery error: {}\n", service.pipeline().name, delivery.last_error);
+    fmt::print("{}: last delivery error: {}\n", service.pipeline().name, printable(delivery.last_error));
 }
 
 int run(const RunArguments& arguments) {
@@ -85,8 +88,20 @@ int run(const RunArguments& arguments) {
     return kUsage;
   }
   for (const auto& path : arguments.pipelines) {
-    const auto pipeline = load_or_report(path);
+    auto pipeline = load_or_report(path);
     if (!pipeline) return kUsage;
+    for (const auto& service : services) {
+      if (service->pipeline().name != pipeline->name) continue;
+      complain(
+          fmt::format("two pipelines named '{}', {} and {}: names are also folders of --data, so each needs its own",
+                      pipeline->name, service->pipeline().path, pipeline->path));
+      return kUsage;
+    }
+    for (auto& route : pipeline->routes) {
+      if (!arguments.pages_to_file || route.kind != alert::RouteSpec::Kind::kPagerDuty) continue;
+      route.kind = alert::RouteSpec::Kind::kFile;
+      route.path = route.name + ".ndjson";
+    }
     pipeline::Service::Options options;
     options.data = arguments.data + "/" + pipeline->name;
     options.sources = *sources;
@@ -98,7 +113,7 @@ int run(const RunArguments& arguments) {
     options.on_problem = [name = pipeline->name, last = std::make_shared<std::int64_t>(0)](const std::string& problem) {
       if (steady_ns() - *last < 1'000'000'000) return;
       *last = steady_ns();
-      spdlog::warn("{}: {}", name, problem);
+      spdlog::warn("{}: {}", name, printable(problem));
     };
     auto service = pipeline::Service::open(*pipeline, std::move(options));
     if (!service) {
@@ -110,7 +125,8 @@ int run(const RunArguments& arguments) {
     services.push_back(std::move(*service));
   }
   for (auto& service : services) {
-    spdlog::info("{}: reading {} into {}", service->pipeline().name, fmt::join(*sources, " "), arguments.data);
+    spdlog::info("{}: reading {} into {}", service->pipeline().name, fmt::join(*sources, " "),
+                 arguments.data + "/" + service->pipeline().name);
     service->start();
   }
   {
@@ -132,7 +148,7 @@ int run(const RunArguments& arguments) {
       complain(fmt::format("{}: {}", service->pipeline().name, done.error().message));
       code = kFailed;
     }
-    summarize(*service, arguments.json);
+    summarize(*service, arguments.data + "/" + service->pipeline().name, arguments.json);
   }
   return code;
 }
@@ -155,15 +171,19 @@ void add_run(CLI::App& app, int& exit_code) {
       ->capture_default_str()
       ->check(CLI::Range(1, 64));
   command->add_flag("--follow", arguments->follow, "go on when the file grows");
+  command->add_flag("--pages-to-file", arguments->pages_to_file,
+                    "write what PagerDuty would get to DATA/PIPELINE/ROUTE.ndjson instead; needs no key, pages nobody");
   command->add_flag("--json", arguments->json, "print the closing summary as JSON, an object a pipeline");
   command->footer(
       "Examples:\n"
-      "  alcedo run pipelines/infrastructure --source host:\n"
+      "  alcedo run pipelines/infrastructure --source host: --pages-to-file\n"
+      "  PAGERDUTY_ROUTING_KEY=... alcedo run pipelines/infrastructure --source host:\n"
       "  alcedo run my-pipeline --events app.ndjson.gz --speed 10x\n"
       "  journalctl -fo json | alcedo run my-logs --source stdin:\n"
       "  kcat -C -b localhost:9092 -t payments -u | alcedo run pipelines/payments --source stdin:\n"
       "Alerts go where the pipeline's alerts: section says; PagerDuty's key is read from the environment\n"
-      "(PAGERDUTY_ROUTING_KEY) unless the route says otherwise. SIGTERM stops cleanly.");
+      "(PAGERDUTY_ROUTING_KEY) unless the route says otherwise. Ctrl-C and SIGTERM stop cleanly, and the same command\n"
+      "on the same --data goes on without paging anybody twice.");
   command->callback([=, &exit_code] { exit_code = run(*arguments); });
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -44,13 +45,18 @@ std::string printable(std::string_view text, bool lines) {
   return out;
 }
 
-std::string counted(std::uint64_t n, std::string_view one) {
-  return fmt::format("{} {}{}", with_commas(n), one, n == 1 ? "" : "s");
+std::string counted(std::uint64_t n, std::string_view one, std::string_view many) {
+  if (n == 1 || many.empty()) return fmt::format("{} {}{}", with_commas(n), one, n == 1 ? "" : "s");
+  return fmt::format("{} {}", with_commas(n), many);
+}
+
+std::string figure(double value, int decimals) {
+  return std::isfinite(value) ? fmt::format("{:.{}f}", value, decimals) : "-";
 }
 
 bool flush_stdout() {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return true;
-  complain(fmt::format("cannot write the result to stdout: {}", std::strerror(errno)));
+  if (errno != EPIPE) complain(fmt::format("cannot write the result to stdout: {}", std::strerror(errno)));
   return false;
 }
 

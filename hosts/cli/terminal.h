@@ -26,8 +26,11 @@ void complain(const std::string& message);
 /// cursor or hide text. Newlines stay where `lines` says so.
 std::string printable(std::string_view text, bool lines = false);
 
-/// "1 incident", "2,000 incidents".
-std::string counted(std::uint64_t n, std::string_view one);
+/// "1 incident", "2,000 incidents"; `many` where it is not `one` and an s.
+std::string counted(std::uint64_t n, std::string_view one, std::string_view many = {});
+
+/// "0.123", or "-" for what is not known.
+std::string figure(double value, int decimals);
 
 /// How stdout took what was printed. False after having complained: the disk is full, the reader has gone.
 bool flush_stdout();

@@ -27,8 +27,8 @@ Result<std::string> resolve_routing_key(const RouteSpec& route) {
     const char* value = std::getenv(name.c_str());
     if (value == nullptr) {
       return error(ErrorCode::kInvalidArgument,
-                   fmt::format("route '{}': the environment variable {} with its routing key is "
-                               "not set",
+                   fmt::format("route '{}': the environment variable {} with its routing key is not set; export it, or "
+                               "name another place with the route's key: env:NAME or file:PATH",
                                route.name, name));
     }
     key = value;

@@ -81,11 +81,14 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& path, const st
               path, good));
     }
     if (good == 0 && (record.kind != kOpened || record.a != who)) {
+      std::string shown = identity.substr(0, identity.find_last_not_of('\n') + 1);
+      std::ranges::replace(shown, '\n', ' ');
       return error(
           ErrorCode::kInvalidArgument,
           fmt::format(
-              "{}: written for another pipeline or source than '{}'; give this one a --data directory of its own", path,
-              identity));
+              "{}: written for another pipeline, source or warm-up than '{}'; name those it began with, or give this "
+              "one a --data directory of its own",
+              path, shown));
     }
     if (record.kind == kOpened) journal->opened_ms_ = record.c;
     if (record.kind == kEvents) {

@@ -89,9 +89,10 @@ TEST_F(JournalTest, DamageBeforeTheTailIsRefusedByName) {
 
 TEST_F(JournalTest, AnotherSourcesJournalIsRefused) {
   write_some();
-  const auto journal = Journal::open(path_, "q", 0);
+  const auto journal = Journal::open(path_, "q\nfile:x.csv\n", 0);
   ASSERT_FALSE(journal);
   EXPECT_EQ(journal.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(journal.error().message.find("'q file:x.csv'"), std::string::npos) << journal.error().message;
 }
 
 }  // namespace
