@@ -49,6 +49,8 @@ svg .chart-title{fill:var(--fg);font-size:13.5px;font-weight:600}svg .axis-title
 
 constexpr int kColours = 8;
 constexpr std::size_t kLinesMax = 7;
+static_assert(kLinesMax <= kColours);
+constexpr std::uint64_t kNabWindows = 116;  // of NAB 1.1's combined_windows.json, which the scoreboard is of
 
 std::string percent(double share, int decimals = 1) {
   return std::isfinite(share) ? fmt::format("{:.{}f}\u00A0%", share * 100, decimals) : "–";
@@ -112,7 +114,7 @@ void headline(std::string& out, const Report& report) {
   out += "<div class=\"tiles\">";
   tile(out, "found at 0.3 % false positives", percent(curves.at_fpr[kMainFpr].tpr),
        between(curves.tpr_interval[kMainFpr], 100, " %"));
-  tile(out, "better than the best baseline",
+  tile(out, "against the best baseline",
        std::isfinite(report.uplift) ? fmt::format("{:+.1f} %", report.uplift * 100) : "–",
        report.best_baseline.empty()
            ? "no baseline detector"
@@ -143,7 +145,8 @@ void headline(std::string& out, const Report& report) {
 
 void detector_table(std::string& out, const Report& report) {
   out +=
-      "<h2>Detectors on the same rows</h2><p class=\"dim\">Small figures are 95 % bootstrap intervals. A threshold "
+      "<h2>Detectors on the same rows</h2><p class=\"dim\"><b>Found at x %</b>: the share of anomalous rows above a "
+      "threshold that flags at most x % of the normal ones. Small figures are 95 % bootstrap intervals. A threshold "
       "that shares its score "
       "with too many normal rows does not count, so each rate is one that can be deployed.</p>";
   out += "<div class=\"wide\"><table><thead><tr><th class=\"l\">detector</th><th>PR-AUC</th><th>ROC-AUC</th>";
@@ -198,8 +201,12 @@ void curve_charts(std::string& out, const Report& report) {
     pr.lines.push_back(std::move(of_pr));
     roc.lines.push_back(std::move(of_roc));
     legend += fmt::format("<span><i class=\"b{}\"></i>{}</span>", colour, escape_html(label_of(*result)));
-    colour = (colour + 1) % kColours;
+    ++colour;
   }
+  const auto drawn = static_cast<std::size_t>(colour);
+  const auto all = static_cast<std::size_t>(std::ranges::count_if(
+      report.detectors, [&](const DetectorResult& result) { return !is_shown_as_kind(report, result.name); }));
+  if (all > drawn) legend += fmt::format("<span class=\"dim\">and {} more, not drawn</span>", all - drawn);
   out +=
       fmt::format("<h2>Curves</h2>{}</div><div class=\"charts\">{}{}</div>", legend, line_chart(pr), line_chart(roc));
 }
@@ -254,6 +261,12 @@ void nab_section(std::string& out, const Report& report) {
       "published "
       "scoreboard.</p>",
       nab.series, count(nab.rows), nab.windows);
+  if (nab.windows != kNabWindows) {
+    out += fmt::format(
+        "<p class=\"note\">The published scores are of all {} windows of the corpus, these of {}: they cannot be "
+        "compared.</p>",
+        kNabWindows, nab.windows);
+  }
   struct Line {
     std::string name;
     std::array<double, 3> scores;
@@ -379,7 +392,9 @@ std::string report_html(const Report& report) {
       "of the normal rows. "
       "A detector that abstains ranks a row below every score. <b>Windows</b> and <b>attacks</b> count as found when "
       "one of their rows "
-      "is. The delay runs from their first labelled row to the first row that fired as configured.</p></body></html>\n";
+      "is. <b>Announced</b> is the ensemble as a person hears of it: a row that only goes on with what its entity "
+      "already did within the quiet period ranks below all others. The delay runs from their first labelled row to the "
+      "first row that fired as configured.</p></body></html>\n";
   return out;
 }
 

@@ -397,6 +397,8 @@ TEST(ReportNabTest, ScoresFilesAsSeriesAndRunsTheReference) {
   EXPECT_DOUBLE_EQ(incidents, 100);
   EXPECT_GT(gaussian, 90);
   EXPECT_LT(z, 90);
+  // One window is not the corpus that the scoreboard is of, and the page says so beside it.
+  EXPECT_THAT(report_html(*report), HasSubstr("of all 116 windows of the corpus, these of 1: they cannot be compared"));
   const std::string json = report_json(*report);
   EXPECT_THAT(json, HasSubstr("\"nab\":{\"ensemble\":{\"standard\":100,\"reward_low_fp\":100,\"reward_low_fn\":100"));
   EXPECT_THAT(json,

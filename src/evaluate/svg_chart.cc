@@ -20,7 +20,9 @@ struct Frame {
 
 std::string tick_text(double value) {
   if (value != 0 && std::fabs(value) < 1e-4) return fmt::format("{:.0e}", value);
-  if (std::fabs(value) >= 100'000) return fmt::format("{:.0e}", value);
+  if (std::fabs(value) >= 1e9) return fmt::format("{:.0e}", value);
+  if (std::fabs(value) >= 1e6) return fmt::format("{:.3g}M", value / 1e6);
+  if (std::fabs(value) >= 10'000) return fmt::format("{:.3g}k", value / 1e3);
   return fmt::format("{:.4g}", value);
 }
 
@@ -184,13 +186,14 @@ std::string histogram_chart(std::string_view title, const Histogram& histogram) 
     const double placed = histogram.logarithmic ? std::log1p(value) : value;
     const double share = (placed - histogram.low) / (histogram.high - histogram.low);
     if (share < -0.001 || share > 1.001) return;
-    text(out, frame.x(share), frame.bottom + 16, "middle", tick_text(value));
+    // A label at the right edge would be cut off.
+    text(out, frame.x(share), frame.bottom + 16, share > 0.97 ? "end" : "middle", tick_text(value));
   };
   if (histogram.logarithmic) {
     double shown = -1;
     for (const double value : {0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e8, 1e10}) {
       const double share = (std::log1p(value) - histogram.low) / (histogram.high - histogram.low);
-      if (share - shown < 0.09) continue;
+      if (share - shown < 0.12) continue;
       x_tick(value);
       shown = share;
     }
