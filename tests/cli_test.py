@@ -136,6 +136,25 @@ class CliTest(unittest.TestCase):
         self.assertRegex(wrong.stderr, r"not one of 1,201 records is an event.*format: csv.*--dead-letters")
         self.assertRegex(self.alcedo("replay", "p.yaml", "--source", "stdin:", input="").stderr, "nothing to read")
 
+    def test_a_journal_on_standard_input_raises_its_burst(self):
+        lines = []
+        for minute in range(2400):
+            for unit in ("cron.service", "ssh.service"):
+                for i in range(200 if (unit, minute) == ("ssh.service", 2200) else 1 + minute % 3):
+                    line = {"__CURSOR": f"s={len(lines)}", "__REALTIME_TIMESTAMP": str((1700000000 + 60 * minute + i // 4) * 10**6),
+                            "_HOSTNAME": "web1", "PRIORITY": "6", "MESSAGE": [104, 105, 255] if i == 1 else "accepted"}
+                    if i != 2:
+                        line["_SYSTEMD_UNIT"] = unit
+                    lines.append(json.dumps(line))
+        journal = str(ROOT / "docs/examples/journal")
+        run = self.alcedo("run", journal, "--source", "stdin:", "--data", "d", "--json", input="\n".join(lines) + "\n")
+        result = json.loads(run.stdout)
+        self.assertEqual((len(lines), 0), (result["events"], result["dead_letters"]))
+        steps = [json.loads(line) for line in (self.work / "d/journal/alerts.ndjson").read_text().splitlines()]
+        self.assertEqual({"web1"}, {step["key"] for step in steps})
+        self.assertIn("ssh.service", " ".join(step["summary"] + "".join(step["members"]) for step in steps))
+        self.assertTrue(any(step["first"].startswith("2023-11-16T10:5") for step in steps), steps)
+
     def test_an_interrupt_ends_with_the_results_so_far(self):
         for command in (["replay", "--out", "a.ndjson", "--json"], ["evaluate", "--json", "--report", "rep"]):
             with self.subTest(command[0]):

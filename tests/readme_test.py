@@ -43,10 +43,14 @@ class ReadmeTest(unittest.TestCase):
                                  timeout=60, check=False)
             self.assertEqual(0, run.returncode, run.stdout + run.stderr)
             alerts = (pathlib.Path(folder) / "alerts.ndjson").read_text(encoding="utf-8")
+        shown = re.findall(r"```text\n(.*?)```", README.split("## Your own data\n", 1)[1], re.DOTALL)
+        self.assertEqual(1, len(shown))
+        for line in shown[0].splitlines():
+            self.assertIn(line + "\n", run.stdout)
         steps = [json.loads(line) for line in alerts.splitlines()]
         self.assertGreater(len(steps), 0)
-        self.assertIn("m2", alerts)
-        self.assertNotIn('"m1"', alerts)
+        self.assertEqual({"m2"}, {step["key"] for step in steps})
+        self.assertEqual(["open", "resolve"], [steps[0]["step"], steps[-1]["step"]])
 
 
 if __name__ == "__main__":

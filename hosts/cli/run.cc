@@ -179,7 +179,7 @@ void add_run(CLI::App& app, int& exit_code) {
       "  alcedo run pipelines/infrastructure --source host: --pages-to-file\n"
       "  PAGERDUTY_ROUTING_KEY=... alcedo run pipelines/infrastructure --source host:\n"
       "  alcedo run my-pipeline --events app.ndjson.gz --speed 10x\n"
-      "  journalctl -fo json | alcedo run my-logs --source stdin:\n"
+      "  journalctl -fo json | alcedo run docs/examples/journal --source stdin:\n"
       "  kcat -C -b localhost:9092 -t payments -u | alcedo run pipelines/payments --source stdin:\n"
       "Alerts go where the pipeline's alerts: section says; PagerDuty's key is read from the environment\n"
       "(PAGERDUTY_ROUTING_KEY) unless the route says otherwise. Ctrl-C and SIGTERM stop cleanly, and the same command\n"
