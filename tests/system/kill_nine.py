@@ -35,6 +35,7 @@ INCIDENTS_MIN = 20        # fewer and the test proves nothing
 PASS_SECONDS = 2.5        # of one replay of the file, whatever the machine: kills must have something to hit
 RUN_SECONDS_MAX = 60
 SIGTERM_SECONDS_MAX = 10  # the promise
+STARTED_SECONDS = 0.3     # before a process has taken up signals, SIGTERM simply ends it
 DELIVERY_DELAY_MS = 20    # the mock answers this late, so that kills also fall between an acceptance and its record
 
 # Four types on four routes with a key each: a route sends 60 calls at once and then two a second, and the test cannot wait.
@@ -210,7 +211,8 @@ def repeated(expected, found):
 
 def oracle(arguments, source):
     with Bench(arguments, "oracle") as bench:
-        summary, seconds = bench.run(source, arguments.speed)
+        # At full speed, so that how a paced replay commits is judged too.
+        summary, seconds = bench.run(source, "max")
         incidents = bench.mock.incidents()
     states = [incident["state"] for incident in incidents.values()]
     resolved = states.count("resolved")
@@ -229,6 +231,8 @@ def interrupt_at_random(arguments, source, expected, rng, name, signal_number, t
         hits, paged_before, slowest_s = 0, [], 0.0
         # Every part of the pass gets its share, starting up and the end included.
         moments = [PASS_SECONDS * 1.1 * (n + rng.random()) / times for n in range(times)]
+        if signal_number == signal.SIGTERM:
+            moments = [max(moment, STARTED_SECONDS) for moment in moments]
         rng.shuffle(moments)
         for moment in moments:
             process = bench.start(source, arguments.speed)
@@ -279,6 +283,7 @@ def feed(pipe, data, done):
         for at in range(0, len(data), 65_536):
             pipe.write(data[at:at + 65_536])
             done[0] = min(at + 65_536, len(data))
+            time.sleep(0.005)  # so that pages leave before the input has ended
         pipe.close()
     except OSError:
         pass
