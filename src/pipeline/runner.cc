@@ -471,7 +471,11 @@ Result<> Runner::process_now(EventBatch& batch, std::size_t first, std::size_t l
   }
   if (options_.on_batch) options_.on_batch({batch, output_});
   if (committer_ && !output_.changes.empty()) {
-    return committer_->add(std::move(output_.changes), sequencer_.next_sequence() - 1, source_);
+    // Not what has been admitted: a paced replay admits more than it has processed, and what follows has not been
+    // decided yet.
+    const std::uint64_t processed =
+        batch.order.empty() ? ticks.back().sequence : batch.header(batch.order.back()).sequence;
+    return committer_->add(std::move(output_.changes), processed, source_);
   }
   return {};
 }
