@@ -20,7 +20,8 @@ constexpr std::int64_t kIntervalMsMin = 100;
 std::string record_json(const HostMetrics::Sample& sample, std::string_view instance, std::int64_t time_ms) {
   JsonWriter json;
   json.begin_object().field("__name__", sample.name).field("instance", instance);
-  if (!sample.device.empty()) json.field("device", std::string_view(sample.device));
+  // Always there, if empty: a key with a missing part is no key, and CPU and memory would have no series.
+  json.field("device", std::string_view(sample.device));
   json.field("value", sample.value).field("timestamp", time_ms).end_object();
   return json.take();
 }

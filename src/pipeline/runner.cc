@@ -473,8 +473,8 @@ Result<> Runner::process_now(EventBatch& batch, std::size_t first, std::size_t l
   if (committer_ && !output_.changes.empty()) {
     // Not what has been admitted: a paced replay admits more than it has processed, and what follows has not been
     // decided yet.
-    const std::uint64_t processed =
-        batch.order.empty() ? ticks.back().sequence : batch.header(batch.order.back()).sequence;
+    std::uint64_t processed = ticks.empty() ? 0 : ticks.back().sequence;
+    if (!batch.order.empty()) processed = std::max(processed, batch.header(batch.order.back()).sequence);
     return committer_->add(std::move(output_.changes), processed, source_);
   }
   return {};
