@@ -68,10 +68,8 @@ void IncidentFolder::add(const Evidence& evidence, const std::function<Explanati
   const bool stronger = opened || evidence.score > state.score;
   const Severity severity = severity_of(anomaly.impact, std::max(evidence.score, state.score));
   const bool worse = !opened && severity > state.severity;
-  if (!opened && !worse && state.evidence < incident.announce_at) {
-    state.score = std::max(state.score, evidence.score);
-    return;
-  }
+  // The score stays that of what was announced, so that the next announcement tells of anything stronger.
+  if (!opened && !worse && state.evidence < incident.announce_at) return;
   if (stronger || state.reasons.empty()) {
     auto explanation = explain();
     state.reasons = std::move(explanation.reasons);

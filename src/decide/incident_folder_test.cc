@@ -57,6 +57,13 @@ TEST(IncidentFolderTest, AWorseEvidenceIsSaidAtOnce) {
   EXPECT_EQ(fold.changes.back().score, 9);
 }
 
+TEST(IncidentFolderTest, StrongerEvidenceIsToldOfAtTheNextAnnouncement) {
+  Fold fold;
+  for (const double score : {3.0, 3.0, 4.0, 3.5}) fold.add("a", 1000, score);
+  ASSERT_EQ(fold.changes.size(), 3U);
+  EXPECT_EQ(fold.changes.back().score, 3.5);
+}
+
 TEST(IncidentFolderTest, ResolvesWhenQuietAndANewOneHasANewName) {
   Fold fold;
   fold.add("a", 1000);
