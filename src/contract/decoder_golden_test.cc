@@ -78,6 +78,11 @@ struct Golden {
       spec.value_field = value;
     } else if (name == "values") {
       spec.values = w;
+    } else if (name == "steps") {
+      for (const std::string& step : w) {
+        const auto equals = step.find('=');
+        spec.steps.push_back({step.substr(0, equals), std::stod(step.substr(equals + 1))});
+      }
     } else if (name == "counters") {
       spec.counters = w;
     } else if (name == "label") {
@@ -143,6 +148,7 @@ std::string dump(const Decoder& decoder, const EventBatch& batch, std::size_t ro
         fmt::format(" {}={}", decoder.layout().keys[i], key.hash == 0 ? "(missing)" : fmt::format("[{}]", key.text));
   }
   if (header.flags == kEventCounter) text += " counter";
+  if (header.step != 0) text += fmt::format(" step={}", header.step);
   if (header.label == kNormal) text += " normal";
   if (header.label >= kFirstLabelType)
     text += fmt::format(" anomaly={}", decoder.label_types().at(header.label - kFirstLabelType));

@@ -146,6 +146,7 @@ class PlanCompiler {
       if (plan_.fields[i].has_text) plan_.text_fields.push_back(i);
     }
     std::vector<std::string> names;
+    names.reserve(plan_.fields.size());
     for (const PlannedField& field : plan_.fields) names.push_back(field.name);
     plan_.names = NameTable(names);
   }
@@ -174,6 +175,9 @@ class PlanCompiler {
     }
     if (spec_.shape == Shape::kRecord && !spec_.counters.empty()) {
       mistake_text("counters name metrics: they need shape long or wide");
+    }
+    if (spec_.shape == Shape::kRecord && !spec_.steps.empty()) {
+      mistake_text("steps name metrics: they need shape long or wide");
     }
     if (spec_.shape != Shape::kWide && !spec_.values.empty())
       mistake_text("values lists the metrics of a wide record: it needs shape wide");
@@ -273,14 +277,14 @@ class PlanCompiler {
     for (const std::string& name : spec_.values) {
       const std::uint32_t index = use(name, "value");
       need_number(index, "value");
-      if (index != kNoField) plan_.wide_metrics.push_back({name, index, 0, plan_.is_counter(name)});
+      if (index != kNoField) plan_.wide_metrics.push_back({name, index, 0, plan_.traits_of(name)});
     }
     if (!spec_.values.empty() || !plan_.has_contract) return;
     for (std::uint32_t i = 0; i < plan_.contract_fields; ++i) {
       const PlannedField& field = plan_.fields[i];
       const bool used = field.has_text || field.is_private || i == plan_.time || i == plan_.label ||
                         i == plan_.label_type || i == plan_.amount || i == plan_.currency;
-      if (!used && field.type.numeric()) plan_.wide_metrics.push_back({field.name, i, 0, plan_.is_counter(field.name)});
+      if (!used && field.type.numeric()) plan_.wide_metrics.push_back({field.name, i, 0, plan_.traits_of(field.name)});
     }
     if (plan_.wide_metrics.empty())
       mistake_text("shape wide: the contract has no number that is not already time, id, key or label");
@@ -294,8 +298,15 @@ class PlanCompiler {
 
 }  // namespace
 
-bool EventPlan::is_counter(std::string_view name) const {
-  return std::ranges::any_of(spec.counters, [&](const std::string& pattern) { return matches_pattern(pattern, name); });
+MetricTraits EventPlan::traits_of(std::string_view metric) const {
+  MetricTraits traits;
+  traits.counter =
+      std::ranges::any_of(spec.counters, [&](const auto& pattern) { return matches_pattern(pattern, metric); });
+  const auto fits = [&](const MetricStep& step) { return matches_pattern(step.pattern, metric); };
+  if (const auto at = std::ranges::find_if(spec.steps, fits); at != spec.steps.end()) {
+    traits.step = static_cast<float>(at->step);
+  }
+  return traits;
 }
 
 Result<EventPlan> EventPlan::compile(const EventsSpec& spec) {
@@ -352,7 +363,7 @@ Result<PartitionPlan> PartitionPlan::compile(const EventPlan& plan, const Partit
       partition.field_of_column[column] = static_cast<std::uint32_t>(index);
     } else if (plan.spec.shape == Shape::kWide && plan.wide_metrics.empty() && !name.empty()) {
       if (again) mistakes.push_back(fmt::format("{}: column '{}' is there twice", where, name));
-      partition.wide_metrics.push_back({name, kNoField, static_cast<std::uint32_t>(column), plan.is_counter(name)});
+      partition.wide_metrics.push_back({name, kNoField, static_cast<std::uint32_t>(column), plan.traits_of(name)});
     }
   }
   for (std::size_t i = 0; i < plan.fields.size() && !info.header.empty(); ++i) {

@@ -33,12 +33,18 @@ struct PlannedField {
   bool must_be_column = false;  // a CSV file without this column is refused
 };
 
+/// What the pipeline says of a metric by its name.
+struct MetricTraits {
+  bool counter = false;
+  float step = 0;
+};
+
 /// One metric of a wide record.
 struct WideMetric {
   std::string name;
   std::uint32_t field = kNoField;  // planned field, or
   std::uint32_t column = 0;        // CSV column
-  bool counter = false;
+  MetricTraits traits;
 };
 
 struct NumberSlot {
@@ -68,7 +74,7 @@ struct EventPlan {
   EventLayout layout;
   bool keys_use_file = false;
 
-  bool is_counter(std::string_view name) const;
+  MetricTraits traits_of(std::string_view metric) const;
 };
 
 /// What one partition adds to the plan.

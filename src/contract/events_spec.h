@@ -43,6 +43,13 @@ struct NumberSpec {
   bool money = false;  // read as a decimal, kept as whole minor units of the event's currency (ISO 4217 exponents)
 };
 
+/// Metrics whose smaller changes mean little: a deviation's spread never falls below what rounding to `step` would give
+/// it.
+struct MetricStep {
+  std::string pattern;  // glob over metric names
+  double step = 0;      // > 0, in the metric's own unit; a counter's is of its rate a second
+};
+
 struct EventsSpec {
   Shape shape = Shape::kRecord;
   std::string contract_path;         // .avsc; empty: no contract, fields as they come (long, wide, CSV)
@@ -59,6 +66,7 @@ struct EventsSpec {
   std::string value_field = "value";               // kLong
   std::vector<std::string> values;    // kWide: columns that are metrics; empty: all that are not time, id, key, label
   std::vector<std::string> counters;  // glob patterns over metric names
+  std::vector<MetricStep> steps;      // kLong, kWide: the first pattern that fits counts
   std::string label_field;            // a column that tells the truth: only `evaluate` reads it
   std::string label_type_field;       // a column with the anomaly's type, read where label_field says anomalous
   // Compiled from entities and features by the pipeline:

@@ -385,7 +385,7 @@ bool RecordDecoder::read_amount(const PlannedField& field, double& number) {
                           : fmt::format("at most {} decimals for {}", minor_unit_digits(currency.text), currency.text));
 }
 
-void RecordDecoder::write_header(const RawRecord& record, std::size_t row, std::uint32_t part, bool counter) {
+void RecordDecoder::write_header(const RawRecord& record, std::size_t row, std::uint32_t part, MetricTraits metric) {
   EventHeader& header = out_.header(row);
   header.time_ms = time_ms_;
   header.arrival_ms = record.arrival_ms;
@@ -397,7 +397,8 @@ void RecordDecoder::write_header(const RawRecord& record, std::size_t row, std::
   header.id_hash = plan_.spec.shape == Shape::kWide && id_hash_ != 0 ? hash_combine(id_hash_, part) : id_hash_;
   header.id = id_;
   header.label = label_;
-  header.flags = counter ? kEventCounter : 0;
+  header.flags = metric.counter ? kEventCounter : 0;
+  header.step = metric.step;
 }
 
 bool RecordDecoder::decode_record(const RawRecord& record, std::size_t row) {
@@ -410,7 +411,7 @@ bool RecordDecoder::decode_record(const RawRecord& record, std::size_t row) {
       return false;
     }
   }
-  write_header(record, row, 0, false);
+  write_header(record, row, 0, {});
   const auto keys = out_.keys(row);
   for (std::size_t k = 0; k < plan_.keys.size(); ++k) compose_key(plan_.keys[k], source_, arena_, keys[k]);
   decoded_.events = 1;
@@ -433,7 +434,7 @@ bool RecordDecoder::decode_long(const RawRecord& record, std::size_t row) {
     return refuse_field(Reject::kMissingField, value_field.name, &value_field, value, "a number");
   }
   if (!read_number(value, &value_field, value_field.name, number)) return false;
-  write_header(record, row, 0, plan_.is_counter(source_.metric.text));
+  write_header(record, row, 0, plan_.traits_of(source_.metric.text));
   std::ranges::fill(out_.numbers(row), number);
   const auto keys = out_.keys(row);
   for (std::size_t k = 0; k < plan_.keys.size(); ++k) compose_key(plan_.keys[k], source_, arena_, keys[k]);
@@ -458,7 +459,7 @@ bool RecordDecoder::decode_wide(const RawRecord& record, std::size_t first_row) 
     double number = 0;
     if (!read_number(value, field, metric.name, number)) return false;
     const std::size_t row = first_row + events;
-    write_header(record, row, part, metric.counter);
+    write_header(record, row, part, metric.traits);
     std::ranges::fill(out_.numbers(row), number);
     const auto keys = out_.keys(row);
     source_.metric = {};

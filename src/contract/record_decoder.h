@@ -53,7 +53,7 @@ class RecordDecoder {
   bool decode_record(const RawRecord& record, std::size_t row);
   bool decode_long(const RawRecord& record, std::size_t row);
   bool decode_wide(const RawRecord& record, std::size_t first_row);
-  void write_header(const RawRecord& record, std::size_t row, std::uint32_t part, bool counter);
+  void write_header(const RawRecord& record, std::size_t row, std::uint32_t part, MetricTraits metric);
 
   bool refuse(Reject reject, std::string message);
   bool refuse_field(Reject reject, std::string_view name, const PlannedField* field, const FieldValue& value,

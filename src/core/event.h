@@ -130,6 +130,7 @@ struct EventHeader {
   std::string_view id;
   Label label = kUnlabelled;
   std::uint8_t flags = 0;
+  float step = 0;  // the smallest change of its value that means something; 0: not said
 };
 
 /// Which numbers and keys an event carries, in order. Compiled from contract and pipeline once.

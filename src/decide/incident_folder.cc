@@ -1,4 +1,5 @@
-// The first page leaves at once; evidence that doubles is worth an update, each single one is not.
+// The first page leaves at once; evidence that doubles or is ten times rarer is worth an update, each single one is
+// not.
 #include "decide/incident_folder.h"
 
 #include <fmt/format.h>
@@ -68,8 +69,10 @@ void IncidentFolder::add(const Evidence& evidence, const std::function<Explanati
   const bool stronger = opened || evidence.score > state.score;
   const Severity severity = severity_of(anomaly.impact, std::max(evidence.score, state.score));
   const bool worse = !opened && severity > state.severity;
+  // Scores are -log10 of a probability, so 1 more is ten times rarer: who was told of a lesser thing must hear of this.
+  const bool rarer = !opened && evidence.score >= state.score + 1;
   // The score stays that of what was announced, so that the next announcement tells of anything stronger.
-  if (!opened && !worse && state.evidence < incident.announce_at) return;
+  if (!opened && !worse && !rarer && state.evidence < incident.announce_at) return;
   if (stronger || state.reasons.empty()) {
     auto explanation = explain();
     state.reasons = std::move(explanation.reasons);

@@ -35,8 +35,8 @@ struct Explanation {
   std::vector<VoteRecord> votes;
 };
 
-/// Emits a change when an incident opens, when its evidence has doubled or its severity has grown, and when it
-/// resolves.
+/// Emits a change when an incident opens, when its evidence has doubled, has become ten times rarer than what was told,
+/// or its severity has grown, and when it resolves.
 ///
 /// Threads  One at a time, in input order. Cost: a hash lookup a firing verdict.
 class IncidentFolder {

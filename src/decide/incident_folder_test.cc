@@ -59,9 +59,23 @@ TEST(IncidentFolderTest, AWorseEvidenceIsSaidAtOnce) {
 
 TEST(IncidentFolderTest, StrongerEvidenceIsToldOfAtTheNextAnnouncement) {
   Fold fold;
-  for (const double score : {3.0, 3.0, 4.0, 3.5}) fold.add("a", 1000, score);
+  for (const double score : {3.0, 3.0, 3.8, 3.5}) fold.add("a", 1000, score);
   ASSERT_EQ(fold.changes.size(), 3U);
   EXPECT_EQ(fold.changes.back().score, 3.5);
+}
+
+TEST(IncidentFolderTest, EvidenceTenTimesRarerThanWhatWasToldIsToldAtOnce) {
+  Fold fold;
+  for (const double score : {3.0, 3.0}) fold.add("a", 1000, score);
+  fold.add("a", 1000, 3.9);  // the third evidence: neither doubled nor ten times rarer
+  ASSERT_EQ(fold.changes.size(), 2U);
+  fold.add("a", 1000, 3.9, 0, "another");
+  fold.add("a", 1000, 4.95, 0, "another");
+  ASSERT_EQ(fold.changes.size(), 4U);
+  EXPECT_EQ(fold.changes.back().kind, IncidentChange::Kind::kUpdate);
+  EXPECT_EQ(fold.changes.back().score, 4.95);
+  fold.add("a", 1000, 5.5, 0, "another");
+  EXPECT_EQ(fold.changes.size(), 4U);
 }
 
 TEST(IncidentFolderTest, ResolvesWhenQuietAndANewOneHasANewName) {

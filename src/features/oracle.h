@@ -29,6 +29,7 @@ class Oracle {
   std::map<std::string, Expected> add(const TestEvent& event, const std::vector<float>& got,
                                       const std::vector<GlobalBaselines::Level>& levels) {
     std::map<std::string, Expected> columns;
+    metric_step_ = static_cast<double>(event.step);
     for (std::size_t key = 0; key < event.keys.size(); ++key) {
       if (event.keys[key].empty()) continue;
       Entity& entity = entities_[{key, event.keys[key]}];
@@ -171,6 +172,13 @@ class Oracle {
     return values[below] + (place - std::floor(place)) * (values[above] - values[below]);
   }
 
+  // A mean or an extreme moves as the number itself does, so the event's own step is its step too.
+  static bool in_unit_of_number(const Deviation& deviation, const FeatureSpec& spec) {
+    const auto has = [&](const char* what) { return deviation.name.find(what) != std::string::npos; };
+    if (spec.kind == FeatureKind::kBaseline) return true;
+    return spec.kind == FeatureKind::kRolling && (has(".mean_") || has(".min_") || has(".max_") || has(".std_"));
+  }
+
   // Whole steps: counts and minor units of money; for a ratio, what one event makes of it.
   double step(const Deviation& deviation, const FeatureSpec& spec) const {
     const bool money = spec.number >= 0 && plan_.options().layout.numbers[static_cast<std::size_t>(spec.number)].money;
@@ -193,7 +201,7 @@ class Oracle {
                bool in_order, const GlobalBaselines::Level& level, std::map<std::string, Expected>& columns) const {
     const bool quartiles = deviation.method == DeviationMethod::kQuartiles;
     const std::string prefix = deviation.name + (quartiles ? ".iqr" : "");
-    const double whole_step = step(deviation, spec);
+    const double whole_step = std::max(step(deviation, spec), in_unit_of_number(deviation, spec) ? metric_step_ : 0.0);
     const auto with_floor = [&](double spread, double center) {
       return std::sqrt(spread * spread + 1e-6 * center * center + whole_step * whole_step / 12 + 1e-24);
     };
@@ -268,6 +276,7 @@ class Oracle {
   }
 
   const FeaturePlan& plan_;
+  double metric_step_ = 0;  // of the event at hand
   std::map<std::pair<std::size_t, std::string>, Entity> entities_;
 
  public:

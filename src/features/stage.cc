@@ -106,7 +106,8 @@ struct KeyedStage::Impl {
   void update_rings(const NumberRings& number, std::byte* record, std::int64_t time_ms, bool moves,
                     std::span<float> out);
   void update_deviation(const DeviationStep& step, std::byte* record, std::int64_t time_ms, bool in_order,
-                        const GlobalBaselines& global, std::uint32_t snapshot, std::span<float> out);
+                        const GlobalBaselines& global, std::uint32_t snapshot, double metric_step,
+                        std::span<float> out);
 };
 
 void KeyedStage::Impl::prefetch_parts(const std::byte* record, std::int64_t time_ms) const {
@@ -186,30 +187,30 @@ void KeyedStage::Impl::update_rings(const NumberRings& number, std::byte* record
 
 void KeyedStage::Impl::update_deviation(const DeviationStep& step, std::byte* record, std::int64_t time_ms,
                                         bool in_order, const GlobalBaselines& global, std::uint32_t snapshot,
-                                        std::span<float> out) {
+                                        double metric_step, std::span<float> out) {
   double x = step.baseline ? values[step.value] : static_cast<double>(out[step.seen]);
   if (step.baseline) out[step.seen] = static_cast<float>(x);
   const bool quartile = step.method == DeviationMethod::kQuartiles;
+  const double least = step.in_metric_steps ? std::max(step.rules.step, metric_step) : step.rules.step;
   DeviationReading reading{};
   std::uint32_t history = 0;
   if (quartile) {
     const auto& state = part<QuartileState>(record, step.offset);
     history = state.history;
-    reading = quartiles.read(state, x, step.rules.step, step.rules.min_history);
+    reading = quartiles.read(state, x, least, step.rules.min_history);
   } else {
     auto& state = part<EwmaState>(record, step.offset);
     if (in_order) decay_ewma(state, decays[step.decay], pending);
     history = state.history;
-    reading = read_ewma(state, x, step.rules.step, step.rules.min_history);
+    reading = read_ewma(state, x, least, step.rules.min_history);
   }
   const double own_z = reading.z;
   if (step.baseline && history < step.rules.min_history) {
     const GlobalBaselines::Level level = global.level(snapshot, step.feature);
     if (!std::isnan(level.location)) {
       const double half = 0.5 * 1.349 * level.spread;
-      reading = quartile
-                    ? read_quartiles(level.location - half, level.location, level.location + half, x, step.rules.step)
-                    : read_level(level.location, level.spread, x, step.rules.step);
+      reading = quartile ? read_quartiles(level.location - half, level.location, level.location + half, x, least)
+                         : read_level(level.location, level.spread, x, least);
     }
   }
   out[step.expected] = static_cast<float>(reading.expected);
@@ -263,8 +264,9 @@ void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std
                     : std::exp2(-static_cast<double>(elapsed_ms) / static_cast<double>(program.half_lives_ms[h]));
   }
   if (in_order) header.clock_ms = time_ms;
+  const auto metric_step = static_cast<double>(batch.header(row).step);
   for (const DeviationStep& step : program.deviations) {
-    update_deviation(step, record, time_ms, in_order, global, snapshot, out);
+    update_deviation(step, record, time_ms, in_order, global, snapshot, metric_step, out);
   }
 }
 

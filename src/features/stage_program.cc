@@ -81,6 +81,16 @@ double step_of(const FeaturePlan& plan, const Deviation& deviation) {
   return 0;
 }
 
+// Whether the column moves as the number itself does: a mean does, a count or a sum does not.
+bool in_unit_of_number(const FeatureSpec& spec, const Deviation& deviation) {
+  if (spec.kind == FeatureKind::kBaseline) return true;
+  if (spec.kind != FeatureKind::kRolling) return false;
+  return std::ranges::any_of(spec.windows_ms, [&](std::int64_t window) {
+    return std::ranges::any_of(std::initializer_list<Stat>{Stat::kMean, Stat::kMin, Stat::kMax, Stat::kStd},
+                               [&](Stat stat) { return deviation.name == stat_column(spec, stat, window); });
+  });
+}
+
 void add_reads(const FeaturePlan& plan, const FeatureSpec& spec, NumberRings& rings) {
   for (const std::int64_t window : spec.windows_ms) {
     const std::uint32_t ring = ring_of(rings, window);
@@ -169,6 +179,7 @@ StageProgram compile_stage(const FeaturePlan& plan, std::size_t stage) {
     step.z = deviation.z;
     step.history = deviation.history;
     step.rules.step = step_of(plan, deviation);
+    step.in_metric_steps = in_unit_of_number(spec, deviation);
     step.rules.min_history = spec.min_history;
     step.rules.accept_ms = spec.accept_ms > 0 ? spec.accept_ms : std::max<std::int64_t>(1, spec.half_life_ms / 8);
     program.deviations.push_back(step);

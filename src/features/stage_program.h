@@ -60,6 +60,7 @@ struct DeviationStep {
   std::uint32_t feature = 0;
   std::uint32_t seen = 0, expected = 0, spread = 0, z = 0, history = 0;
   EwmaRules rules;
+  bool in_metric_steps = false;  // the column is in the metric's own unit: the event's step counts too
 };
 
 /// Start of every record.

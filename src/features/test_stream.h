@@ -20,6 +20,7 @@ struct TestEvent {
   std::vector<double> numbers;
   std::vector<std::string> keys;  // "": missing
   std::uint8_t flags = 0;
+  float step = 0;
 };
 
 inline EventBatch to_batch(const EventLayout& layout, const std::vector<TestEvent>& events) {
@@ -30,6 +31,7 @@ inline EventBatch to_batch(const EventLayout& layout, const std::vector<TestEven
     batch.header(row).sequence = row + 1;
     batch.header(row).time_ms = events[row].time_ms;
     batch.header(row).flags = events[row].flags;
+    batch.header(row).step = events[row].step;
     for (std::size_t n = 0; n < layout.numbers.size(); ++n) batch.numbers(row)[n] = events[row].numbers[n];
     for (std::size_t k = 0; k < layout.keys.size(); ++k) {
       const std::string& key = events[row].keys[k];
@@ -108,6 +110,7 @@ struct StreamOptions {
   std::int64_t late_max_ms = 4 * kMinuteMs;
   double missing_share = 0.05;
   double counter_share = 0;
+  double step_share = 0.1;       // events of a metric whose smaller changes mean little
   std::size_t gap_every = 1500;  // events between gaps of days
 };
 
@@ -139,6 +142,7 @@ inline std::vector<TestEvent> make_stream(std::uint64_t seed, const StreamOption
     event.keys = {"card" + std::to_string(card), "device" + std::to_string(device)};
     if (random.uniform() < options.missing_share) event.keys[random.below(2)].clear();
     if (random.uniform() < options.counter_share) event.flags = kEventCounter;
+    if (random.uniform() < options.step_share) event.step = static_cast<float>(60 * random.uniform());
     events.push_back(std::move(event));
   }
   return events;

@@ -163,10 +163,13 @@ void read_fields(const YamlNode* schema_file, const YamlNode* columns, Draft& dr
                          ? std::filesystem::file_size(events.contract_path, code)
                          : 0;
   if (code || bytes == 0 || bytes > kFileBytesMax) {
-    draft.mistakes.add(*schema_file, fmt::format("cannot read the contract {}: {}", in_quotes(events.contract_path),
-                                                 code         ? code.message()
-                                                 : bytes == 0 ? "it is no file, or empty"
-                                                              : "it is larger than 1 MiB"));
+    // The whole path: a person has to find that file.
+    constexpr std::size_t kPathBytesMax = 4096;
+    draft.mistakes.add(*schema_file,
+                       fmt::format("cannot read the contract {}: {}", in_quotes(events.contract_path, kPathBytesMax),
+                                   code         ? code.message()
+                                   : bytes == 0 ? "it is no file, or empty"
+                                                : "it is larger than 1 MiB"));
     return;
   }
   auto schema = contract::read_avro_schema(events.contract_path);
@@ -196,6 +199,18 @@ void read_shape(MapReader& map, Draft& draft) {
   }
 }
 
+void read_steps(const YamlNode& node, Draft& draft) {
+  static constexpr std::string_view kExample = R"(a map of patterns over metric names, such as {"*_ratio": 0.1})";
+  if (node.kind != YamlNode::Kind::kMap) {
+    draft.mistakes.add(node, fmt::format("expected {}, found {}", kExample, described(node)));
+    return;
+  }
+  for (const YamlNode& item : node.items) {
+    const auto step = read_positive(item, draft.mistakes, "a number above 0 in the metric's unit, such as 0.1");
+    if (step) draft.pipeline.events.steps.push_back({item.key, *step});
+  }
+}
+
 void read_metric_keys(MapReader& map, Draft& draft) {
   EventsSpec& events = draft.pipeline.events;
   const auto only = [&draft](const YamlNode* node, bool allowed, std::string_view where) {
@@ -209,6 +224,7 @@ void read_metric_keys(MapReader& map, Draft& draft) {
   const YamlNode* value = map.take("value");
   const YamlNode* values = map.take("values");
   const YamlNode* counters = map.take("counters");
+  const YamlNode* steps = map.take("steps");
   if (only(metric, is_long, "long")) {
     events.metric_field = draft.field(*metric, FieldUse::kKey).value_or(metric->text);
   } else if (is_long && draft.fields && metric == nullptr) {
@@ -235,6 +251,7 @@ void read_metric_keys(MapReader& map, Draft& draft) {
       events.counters.push_back(item->text);
     }
   }
+  if (only(steps, is_long || is_wide, "long or wide")) read_steps(*steps, draft);
 }
 
 void read_duplicates(const YamlNode* node, Draft& draft) {

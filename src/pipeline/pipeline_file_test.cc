@@ -432,6 +432,31 @@ TEST(PipelineFileTest, AFileThatCannotBeReadIsAnError) {
   fs::remove_all(folder);
 }
 
+TEST(PipelineFileTest, AMissingContractIsNamedWithItsWholePath) {
+  const std::string path = "/" + std::string(90, 'a') + "/pipeline.yaml";
+  const auto loaded = parse_pipeline("pipeline: p\nevents: {contract: sensors.avsc, time: t}\n", path);
+  EXPECT_THAT(lines_of("p", loaded.mistakes), HasSubstr("/" + std::string(90, 'a') + "/sensors.avsc'"));
+}
+
+TEST(PipelineFileTest, StepsAreNumbersByPatternOfMetricNames) {
+  const std::string rest =
+      "entities: {series: __name__}\nfeatures: {level: {baseline: value, by: series}}\n"
+      "detectors: {z: {zscore: [level]}}\nanomalies: {odd: {votes: {z: 1}, fire: {threshold: 6}}}\n"
+      "alerts: [{to: file, default: true}]\n";
+  const auto good = parse_pipeline(
+      "pipeline: p\nevents: {shape: long, time: t, steps: {\"*_ratio\": 0.1, load: 1_000}}\n" + rest, "p.yaml");
+  EXPECT_EQ(lines_of("p", good.mistakes), "");
+  ASSERT_EQ(good.pipeline.events.steps.size(), 2U);
+  EXPECT_EQ(good.pipeline.events.steps[0].pattern, "*_ratio");
+  EXPECT_EQ(good.pipeline.events.steps[1].step, 1000);
+  for (const auto& [steps, message] : std::vector<std::pair<std::string, std::string>>{
+           {"{load: -1}", "a number above 0"}, {"[load]", "a map of patterns"}, {"{load: much}", "found 'much'"}}) {
+    const auto bad =
+        parse_pipeline("pipeline: p\nevents: {shape: long, time: t, steps: " + steps + "}\n" + rest, "p.yaml");
+    EXPECT_THAT(lines_of("p", bad.mistakes), HasSubstr(message));
+  }
+}
+
 TEST(PipelineFileTest, HostileFilesAreRefusedQuickly) {
   struct Case {
     std::string yaml;

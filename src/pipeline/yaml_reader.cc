@@ -23,8 +23,7 @@ namespace alcedo::pipeline {
 namespace {
 
 constexpr std::size_t kMistakesMax = 100;
-constexpr std::size_t kListedMax = 18;
-constexpr std::size_t kQuotedBytesMax = 60;
+constexpr std::size_t kListedMax = 24;
 
 bool continues_character(char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; }
 
@@ -375,10 +374,10 @@ std::unique_ptr<YamlNode> parse_yaml(std::string_view text, Mistakes& mistakes) 
   return root;
 }
 
-std::string in_quotes(std::string_view text) {
+std::string in_quotes(std::string_view text, std::size_t bytes_max) {
   std::string shown = "'";
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (i >= kQuotedBytesMax && !continues_character(text[i])) {
+    if (i >= bytes_max && !continues_character(text[i])) {
       shown += "...";
       break;
     }
@@ -516,7 +515,9 @@ std::optional<std::int64_t> read_integer(const YamlNode& node, Mistakes& mistake
 
 std::optional<double> read_positive(const YamlNode& node, Mistakes& mistakes, std::string_view expected) {
   if (node.is_scalar()) {
-    if (const auto value = number_of(node.text); value && *value > 0) return value;
+    std::string digits = node.text;
+    std::erase(digits, '_');  // YAML 1.1 writes 1_000_000
+    if (const auto value = number_of(digits); value && *value > 0) return value;
   }
   mistakes.add(node, fmt::format("expected {}, found {}", expected, described(node)));
   return std::nullopt;

@@ -62,8 +62,10 @@ class Mistakes {
 /// Errors  in `mistakes`. Threads: any. Cost: linear.
 std::unique_ptr<YamlNode> parse_yaml(std::string_view text, Mistakes& mistakes);
 
-/// 'text' for a message: cut to 60 bytes, without control characters.
-std::string in_quotes(std::string_view text);
+inline constexpr std::size_t kQuotedBytesMax = 60;
+
+/// 'text' for a message: cut to `bytes_max`, without control characters.
+std::string in_quotes(std::string_view text, std::size_t bytes_max = kQuotedBytesMax);
 
 /// "nothing", "'abc'", "a list", "a map".
 std::string described(const YamlNode& node);
