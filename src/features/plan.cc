@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/time.h"
+#include "features/operator.h"
 #include "features/stage_program.h"
 #include "features/window_ring.h"
 
@@ -45,6 +46,11 @@ Result<> check_feature(const FeatureSpec& spec, const EventLayout& layout) {
     return wrong("a name must not be empty or hold a '.'");
   if (spec.key < 0 || static_cast<std::size_t>(spec.key) >= layout.keys.size()) {
     return wrong(fmt::format("key slot {} does not exist; there are {}", spec.key, layout.keys.size()));
+  }
+  if (has_operator(spec.kind)) {
+    if (spec.half_life_ms <= 0) return wrong("half_life must be more than 0");
+    if (auto mistake = operator_mistake(spec, layout); !mistake.empty()) return wrong(std::move(mistake));
+    return spec.windows_ms.empty() ? Result<>() : check_windows(spec);
   }
   const bool counts_only = spec.kind == FeatureKind::kVelocity && spec.number == -1;
   if (!counts_only && (spec.number < 0 || static_cast<std::size_t>(spec.number) >= layout.numbers.size())) {
@@ -126,6 +132,11 @@ Result<FeaturePlan> FeaturePlan::compile(FeatureOptions options) {
   std::map<std::pair<std::uint32_t, DeviationMethod>, std::uint32_t> deviation_of;  // by seen column
   for (std::uint32_t f = 0; f < features.size(); ++f) {
     const FeatureSpec& spec = features[f];
+    if (has_operator(spec.kind)) {
+      for (const OperatorColumn& column : operator_columns(spec))
+        own[f].push_back(add_column(spec.name + "." + column.name, f));
+      continue;
+    }
     switch (spec.kind) {
       case FeatureKind::kRolling:
         for (const Stat stat : spec.stats) {
@@ -153,6 +164,8 @@ Result<FeaturePlan> FeaturePlan::compile(FeatureOptions options) {
             add_deviation(kNoRequest, f, spec.name, DeviationMethod::kEwma, seen);
         break;
       }
+      default:
+        break;
     }
   }
 

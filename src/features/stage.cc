@@ -13,6 +13,7 @@
 #include "features/counter_rate.h"
 #include "features/deviation.h"
 #include "features/key_table.h"
+#include "features/operator.h"
 #include "features/record_pool.h"
 #include "features/stage_program.h"
 #include "features/window_ring.h"
@@ -73,7 +74,10 @@ struct KeyedStage::Impl {
         values(program.numbers.size()),
         from(program.grains_ms.size()),
         to(program.grains_ms.size()),
-        decays(program.half_lives_ms.size()) {}
+        decays(program.half_lives_ms.size()) {
+    for (const OperatorStep& step : program.operators)
+      operators.push_back(make_operator(plan.options().features[step.feature]));
+  }
 
   StageProgram program;
   KeyTable table;
@@ -82,6 +86,7 @@ struct KeyedStage::Impl {
   QuartileStore quartiles;
   RecordPool pending;
   RecordPool counters;
+  std::vector<std::unique_ptr<Operator>> operators;  // by StageProgram::operators
   // Of the event at hand.
   std::vector<double> values;      // by StageProgram::numbers
   std::vector<std::int64_t> from;  // newest buckets before the event, by grain
@@ -122,6 +127,8 @@ void KeyedStage::Impl::prefetch_parts(const std::byte* record, std::int64_t time
     if (number.kind == RingKind::kSum) ring_parts(number, SumTotals{});
     if (number.kind == RingKind::kMoments) ring_parts(number, MomentTotals{});
   }
+  for (std::size_t i = 0; i < operators.size(); ++i)
+    operators[i]->prefetch(record + program.operators[i].offset, time_ms);
   for (const DeviationStep& step : program.deviations) {
     if (step.method == DeviationMethod::kQuartiles)
       quartiles.prefetch(*reinterpret_cast<const QuartileState*>(record + step.offset));
@@ -258,6 +265,11 @@ void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std
         break;
     }
   }
+  const EventView view{batch, row, time_ms, header.clock_ms, first, in_order};
+  for (std::size_t i = 0; i < operators.size(); ++i) {
+    const OperatorStep& step = program.operators[i];
+    operators[i]->update(record + step.offset, view, out.subspan(step.first_column, step.columns));
+  }
   for (std::size_t h = 0; h < decays.size(); ++h) {
     decays[h] = elapsed_ms == 0
                     ? 1.0
@@ -305,8 +317,11 @@ void KeyedStage::process(const EventBatch& batch, std::span<const std::uint32_t>
 std::size_t KeyedStage::entities() const { return impl_->table.size(); }
 
 std::size_t KeyedStage::state_bytes() const {
-  return impl_->table.reserved_bytes() + impl_->records.reserved_bytes() + impl_->rings.reserved_bytes() +
-         impl_->quartiles.reserved_bytes() + impl_->pending.reserved_bytes() + impl_->counters.reserved_bytes();
+  std::size_t operator_bytes = 0;
+  for (const auto& one : impl_->operators) operator_bytes += one->reserved_bytes();
+  return operator_bytes + impl_->table.reserved_bytes() + impl_->records.reserved_bytes() +
+         impl_->rings.reserved_bytes() + impl_->quartiles.reserved_bytes() + impl_->pending.reserved_bytes() +
+         impl_->counters.reserved_bytes();
 }
 
 }  // namespace alcedo::features

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/check.h"
+#include "features/operator.h"
 #include "features/window_ring.h"
 
 namespace alcedo::features {
@@ -63,6 +64,12 @@ std::uint32_t ring_of(const NumberRings& rings, std::int64_t window_ms) {
 double step_of(const FeaturePlan& plan, const Deviation& deviation) {
   const FeatureSpec& spec = plan.options().features[deviation.feature];
   const bool money = spec.number >= 0 && plan.options().layout.numbers[static_cast<std::size_t>(spec.number)].money;
+  if (has_operator(spec.kind)) {
+    for (const OperatorColumn& column : operator_columns(spec)) {
+      if (deviation.name == spec.name + "." + column.name) return column.step;
+    }
+    return 0;
+  }
   if (spec.kind == FeatureKind::kBaseline) return money ? 1 : 0;
   for (const std::int64_t window : spec.windows_ms) {
     if (deviation.name == stat_column(spec, Stat::kCount, window)) return 1;
@@ -126,7 +133,7 @@ StageProgram compile_stage(const FeaturePlan& plan, std::size_t stage) {
   const auto here = [&](const FeatureSpec& spec) { return static_cast<std::uint32_t>(spec.key) == program.key; };
 
   for (const FeatureSpec& spec : features) {
-    if (!here(spec)) continue;
+    if (!here(spec) || has_operator(spec.kind)) continue;
     if (spec.number >= 0) index_of(program.numbers, static_cast<std::uint32_t>(spec.number));
     if (spec.kind == FeatureKind::kBaseline) continue;
     auto at = std::find_if(program.rings.begin(), program.rings.end(),
@@ -159,9 +166,19 @@ StageProgram compile_stage(const FeaturePlan& plan, std::size_t stage) {
     if (rings.kind == RingKind::kMoments) rings.shift_offset = place(sizeof(double));
     for (auto& window : rings.rings) window.offset = place(ring_bytes(rings.kind));
     for (const FeatureSpec& spec : features) {
-      if (here(spec) && spec.kind != FeatureKind::kBaseline && spec.number == rings.number)
+      if (here(spec) && !has_operator(spec.kind) && spec.kind != FeatureKind::kBaseline && spec.number == rings.number)
         add_reads(plan, spec, rings);
     }
+  }
+  for (std::uint32_t f = 0; f < features.size(); ++f) {
+    if (!here(features[f]) || !has_operator(features[f].kind)) continue;
+    const auto columns = operator_columns(features[f]);
+    OperatorStep step;
+    step.feature = f;
+    step.offset = place(operator_state_bytes(features[f]));
+    step.first_column = column(plan, features[f].name + "." + columns.front().name);
+    step.columns = static_cast<std::uint32_t>(columns.size());
+    program.operators.push_back(step);
   }
   for (const Deviation& deviation : plan.deviations()) {
     const FeatureSpec& spec = features[deviation.feature];

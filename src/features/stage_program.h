@@ -70,6 +70,14 @@ struct EntityHeader {
   std::uint32_t started;   // 0: made for an event that is not yet worked off
 };
 
+/// A feature that an operator works.
+struct OperatorStep {
+  std::uint32_t feature = 0;
+  std::uint32_t offset = 0;        // of its state in the record
+  std::uint32_t first_column = 0;  // its columns stand together
+  std::uint32_t columns = 0;
+};
+
 struct StageProgram {
   std::uint32_t key = 0;
   std::size_t record_bytes = 0;
@@ -77,6 +85,7 @@ struct StageProgram {
   std::vector<std::int64_t> grains_ms;
   std::vector<std::int64_t> half_lives_ms;
   std::vector<NumberRings> rings;
+  std::vector<OperatorStep> operators;
   std::vector<DeviationStep> deviations;
   std::vector<std::uint32_t> gap_columns;
 };

@@ -1,0 +1,60 @@
+// Which operator works which kind of feature: the one list to extend by a kind.
+#include "features/operator.h"
+
+#include <fmt/format.h>
+
+#include "core/check.h"
+#include "features/context_operator.h"
+#include "features/geo_operator.h"
+#include "features/rarity_operator.h"
+
+namespace alcedo::features {
+namespace {
+
+struct OperatorKind {
+  FeatureKind kind;
+  std::string (*mistake)(const FeatureSpec&, const EventLayout&);
+  std::vector<OperatorColumn> (*columns)(const FeatureSpec&);
+  std::size_t (*state_bytes)(const FeatureSpec&);
+  std::unique_ptr<Operator> (*make)(const FeatureSpec&);
+};
+
+constexpr OperatorKind kOperatorKinds[] = {
+    {FeatureKind::kGeo, geo_mistake, geo_columns, geo_state_bytes, make_geo_operator},
+    {FeatureKind::kRarity, rarity_mistake, rarity_columns, rarity_state_bytes, make_rarity_operator},
+    {FeatureKind::kContext, context_mistake, context_columns, context_state_bytes, make_context_operator},
+};
+
+const OperatorKind* find_kind(FeatureKind kind) {
+  for (const OperatorKind& one : kOperatorKinds) {
+    if (one.kind == kind) return &one;
+  }
+  return nullptr;
+}
+
+const OperatorKind& kind_of(const FeatureSpec& spec) {
+  const OperatorKind* kind = find_kind(spec.kind);
+  CHECK(kind != nullptr);
+  return *kind;
+}
+
+}  // namespace
+
+bool has_operator(FeatureKind kind) { return find_kind(kind) != nullptr; }
+
+std::string operator_mistake(const FeatureSpec& spec, const EventLayout& layout) {
+  return kind_of(spec).mistake(spec, layout);
+}
+
+std::vector<OperatorColumn> operator_columns(const FeatureSpec& spec) { return kind_of(spec).columns(spec); }
+
+std::size_t operator_state_bytes(const FeatureSpec& spec) { return kind_of(spec).state_bytes(spec); }
+
+std::unique_ptr<Operator> make_operator(const FeatureSpec& spec) { return kind_of(spec).make(spec); }
+
+std::string slot_mistake(std::string_view what, int slot, std::size_t slots) {
+  if (slot >= 0 && static_cast<std::size_t>(slot) < slots) return {};
+  return fmt::format("{} slot {} does not exist; there are {}", what, slot, slots);
+}
+
+}  // namespace alcedo::features
