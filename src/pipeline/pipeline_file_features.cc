@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/time.h"
+#include "features/operator.h"
 #include "pipeline/pipeline_file_sections.h"
 
 namespace alcedo::pipeline {
@@ -24,9 +25,24 @@ constexpr std::string_view kEntitiesExample = "a map such as {card: card_id, mer
 constexpr std::string_view kPartsExample = "a field, a list of fields, file, metric, or a constant \"=text\"";
 constexpr std::string_view kFeaturesExample = "a map such as {habit: {baseline: amount, by: card}}";
 
-const std::vector<std::string> kKinds{"rolling", "velocity", "baseline"};
-const std::vector<std::string> kLaterKinds{"geo",      "distinct",  "rarity",     "deviation", "correlation",
-                                           "quantile", "histogram", "transition", "season",    "within"};
+// What a kind of feature is written as, and what it may say beside `by`, `half_life` and `min_history`.
+struct KindWord {
+  std::string name;
+  FeatureKind kind;
+  bool has_windows = false;
+};
+const std::vector<KindWord> kKindWords{
+    {"rolling", FeatureKind::kRolling, true},    {"velocity", FeatureKind::kVelocity, true},
+    {"baseline", FeatureKind::kBaseline, false}, {"geo", FeatureKind::kGeo, false},
+    {"rarity", FeatureKind::kRarity, false},     {"context", FeatureKind::kContext, false},
+};
+const std::vector<std::string> kKinds = [] {
+  std::vector<std::string> names;
+  for (const KindWord& word : kKindWords) names.push_back(word.name);
+  return names;
+}();
+const std::vector<std::string> kLaterKinds{"distinct", "deviation", "correlation",
+                                           "quantile", "histogram", "transition"};
 const std::vector<std::string> kLaterStats{"p50", "p90", "p95", "p99", "median", "iqr", "rate", "distinct", "skew"};
 
 bool is_metric_shape(const Draft& draft) { return draft.pipeline.events.shape != Shape::kRecord; }
@@ -105,6 +121,8 @@ std::vector<std::string> columns_of(const FeatureSpec& feature) {
         names.push_back(fmt::format("{}_{}", features::kStatNames[static_cast<std::size_t>(stat)], window));
       }
     }
+  } else if (features::has_operator(feature.kind)) {
+    for (const auto& column : features::operator_columns(feature)) names.push_back(column.name);
   } else if (feature.kind == FeatureKind::kVelocity) {
     for (const std::string& window : windows) names.push_back("events_" + window);
     if (feature.number >= 0) {
@@ -116,6 +134,60 @@ std::vector<std::string> columns_of(const FeatureSpec& feature) {
     names.emplace_back("gap_s");
   }
   return names;
+}
+
+// The slot of a numeric field of a record. False after a mistake.
+bool read_numeric_field(const YamlNode& node, Draft& draft, FieldUse use, int& slot) {
+  const auto field = draft.field(node, use);
+  if (!field) return false;
+  const auto& hidden = draft.pipeline.events.private_fields;
+  if (std::find(hidden.begin(), hidden.end(), *field) != hidden.end()) {
+    draft.mistakes.add(
+        node, fmt::format("field {} is private: only its hash is known, so it is no number", in_quotes(*field)));
+    return false;
+  }
+  slot = number_slot(*field, draft);
+  return true;
+}
+
+// Latitude and longitude. False after a mistake.
+bool read_place(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
+  if (is_metric_shape(draft)) {
+    draft.mistakes.add(node, "a place is two numbers of one event: it needs events of shape record");
+    return false;
+  }
+  const auto parts = read_scalars(node, draft.mistakes, "two numeric fields in degrees, such as [latitude, longitude]");
+  if (parts.size() != 2) {
+    if (!parts.empty())
+      draft.mistakes.add(node, "expected two numeric fields in degrees, such as [latitude, longitude]");
+    return false;
+  }
+  const bool latitude = read_numeric_field(*parts[0], draft, FieldUse::kNumber, feature.number);
+  return read_numeric_field(*parts[1], draft, FieldUse::kNumber, feature.number_2) && latitude;
+}
+
+// The key whose values a feature looks at: an entity's, or that of a field, made when it is first needed.
+bool read_other_key(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
+  const auto name = read_text(node, draft.mistakes, "an entity or a field, such as merchant");
+  if (!name) return false;
+  const auto& entities = draft.pipeline.entities;
+  const auto entity = std::find(entities.begin(), entities.end(), *name);
+  if (entity != entities.end()) {
+    feature.other_key = static_cast<int>(entity - entities.begin());
+    return true;
+  }
+  const auto field = draft.field(node, FieldUse::kKey);
+  if (!field) return false;
+  auto& keys = draft.pipeline.events.keys;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const auto& parts = keys[i].parts;
+    if (parts.size() != 1 || parts[0].kind != KeyPart::Kind::kField || parts[0].text != *field) continue;
+    feature.other_key = static_cast<int>(i);
+    return true;
+  }
+  keys.push_back({"field " + *field, {{KeyPart::Kind::kField, *field}}});
+  feature.other_key = static_cast<int>(keys.size()) - 1;
+  return true;
 }
 
 // The number that a feature is about. False after a mistake.
@@ -137,16 +209,25 @@ bool read_number(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
     feature.number = number_slot(events.value_field, draft);
     return true;
   }
-  const bool is_money = *name == events.money_amount;
-  const auto field = draft.field(node, is_money ? FieldUse::kMoney : FieldUse::kNumber);
-  if (!field) return false;
-  if (std::find(events.private_fields.begin(), events.private_fields.end(), *field) != events.private_fields.end()) {
-    draft.mistakes.add(
-        node, fmt::format("field {} is private: only its hash is known, so it is no number", in_quotes(*field)));
-    return false;
+  const FieldUse use = *name == events.money_amount ? FieldUse::kMoney : FieldUse::kNumber;
+  return read_numeric_field(node, draft, use, feature.number);
+}
+
+// What a feature of this kind is of. False after a mistake.
+bool read_subject(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
+  switch (feature.kind) {
+    case FeatureKind::kGeo:
+      return read_place(node, draft, feature);
+    case FeatureKind::kDistinct:
+    case FeatureKind::kRarity:
+      return read_other_key(node, draft, feature);
+    case FeatureKind::kContext:
+      if (node.kind == YamlNode::Kind::kNull || (node.is_scalar() && node.text == "events")) return true;
+      draft.mistakes.add(node, fmt::format("expected events, found {}", described(node)));
+      return false;
+    default:
+      return read_number(node, draft, feature);
   }
-  feature.number = number_slot(*field, draft);
-  return true;
 }
 
 // Values of many metrics in one statistic would mean nothing.
@@ -165,8 +246,9 @@ void check_metric_key(const YamlNode& at, std::size_t entity, const FeatureSpec&
               draft.pipeline.entities[entity]));
 }
 
-std::optional<FeatureKind> read_kind(MapReader& map, Draft& draft, const YamlNode*& what) {
-  std::optional<FeatureKind> kind;
+// Index into kKindWords.
+std::optional<std::size_t> read_kind(MapReader& map, Draft& draft, const YamlNode*& what) {
+  std::optional<std::size_t> kind;
   for (std::size_t i = 0; i < kKinds.size(); ++i) {
     const YamlNode* found = map.peek(kKinds[i]);
     if (found == nullptr) continue;
@@ -174,11 +256,11 @@ std::optional<FeatureKind> read_kind(MapReader& map, Draft& draft, const YamlNod
       draft.mistakes.add_at_key(*found, fmt::format("a feature is one of {}, not two of them", listed(kKinds)));
       return std::nullopt;
     }
-    kind = static_cast<FeatureKind>(i);
+    kind = i;
     what = found;
   }
   if (kind) {
-    map.take(kKinds[static_cast<std::size_t>(*kind)]);
+    map.take(kKinds[*kind]);
     return kind;
   }
   // Is one of its keys a kind that is misspelt, or of a later version?
@@ -202,13 +284,14 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
   MapReader map(node, mistakes, "a map such as {baseline: amount, by: card}");
   if (!map.is_map()) return;
   const YamlNode* what = nullptr;
-  const auto kind = read_kind(map, draft, what);
-  if (!kind) return;
+  const auto word = read_kind(map, draft, what);
+  if (!word) return;
+  const FeatureKind kind = kKindWords[*word].kind;
 
   FeatureSpec feature;
   feature.name = node.key;
-  feature.kind = *kind;
-  bool sound = read_number(*what, draft, feature);
+  feature.kind = kind;
+  bool sound = read_subject(*what, draft, feature);
 
   std::optional<std::uint32_t> entity = draft.pipeline.score.by;
   const YamlNode* by = map.take("by");
@@ -222,7 +305,7 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
     sound = false;
   }
 
-  if (*kind == FeatureKind::kRolling) {
+  if (kind == FeatureKind::kRolling) {
     if (const YamlNode* stats = map.take("stats")) {
       for (const YamlNode* item : read_scalars(*stats, mistakes, fmt::format("statistics ({})", listed(kStats)))) {
         if (const auto stat = read_choice(*item, mistakes, "statistic", kStats, kLaterStats)) {
@@ -234,11 +317,12 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
       for (std::size_t i = 0; i < kStats.size(); ++i) feature.stats.push_back(static_cast<features::Stat>(i));
     }
   }
-  if (*kind != FeatureKind::kBaseline) {
+  if (kKindWords[*word].has_windows) {
     const YamlNode* windows = map.take("windows");
     feature.windows_ms = windows != nullptr ? read_windows(*windows, draft) : draft.windows_ms;
     sound = sound && !feature.windows_ms.empty();
-    if (const YamlNode* against = map.take("against")) {
+    const bool reads_rings = kind == FeatureKind::kRolling || kind == FeatureKind::kVelocity;
+    if (const YamlNode* against = reads_rings ? map.take("against") : nullptr) {
       feature.including = read_choice(*against, mistakes, "value", kAgainst).value_or(0) == 1;
     }
   }
@@ -252,7 +336,7 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
     feature.min_history =
         static_cast<std::uint32_t>(read_integer(*item, mistakes, 2, 1'000'000).value_or(feature.min_history));
   }
-  map.finish("key", fmt::format("of a {} feature", kKinds[static_cast<std::size_t>(*kind)]), kLaterKinds);
+  map.finish("key", fmt::format("of a {} feature", kKinds[*word]), kLaterKinds);
 
   draft.feature_columns[index] = columns_of(feature);
   draft.feature_sound[index] = sound;
