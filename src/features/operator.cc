@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "features/context_operator.h"
+#include "features/correlation_operator.h"
 #include "features/geo_operator.h"
 #include "features/rarity_operator.h"
 
@@ -22,6 +23,8 @@ struct OperatorKind {
 constexpr OperatorKind kOperatorKinds[] = {
     {FeatureKind::kGeo, geo_mistake, geo_columns, geo_state_bytes, make_geo_operator},
     {FeatureKind::kRarity, rarity_mistake, rarity_columns, rarity_state_bytes, make_rarity_operator},
+    {FeatureKind::kCorrelation, correlation_mistake, correlation_columns, correlation_state_bytes,
+     make_correlation_operator},
     {FeatureKind::kContext, context_mistake, context_columns, context_state_bytes, make_context_operator},
 };
 

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <string>
@@ -255,6 +257,99 @@ TEST(RarityOperatorTest, MatchesARecomputeFromAllValues) {
   EXPECT_GT(halved, 10U);
 }
 
+FeatureSpec correlation() {
+  FeatureSpec spec = spec_of("together", FeatureKind::kCorrelation);
+  spec.number = 0;
+  spec.number_2 = 1;
+  spec.windows_ms = {kMinuteMs, 10 * kMinuteMs};
+  return spec;
+}
+
+TEST(CorrelationOperatorTest, MatchesARecomputeFromAllEvents) {
+  const FeaturePlan plan = plan_of({correlation()});
+  std::size_t compared = 0;
+  for (std::uint64_t seed = 1; seed <= 2; ++seed) {
+    Prng random(seed);
+    auto stream = travellers(seed, 3000);
+    // A third of the cards' numbers move together, a third apart, a third have no relation; the first stands still at
+    // times.
+    for (std::size_t i = 0; i < stream.size(); ++i) {
+      const double level = random.normal();
+      const int kind = static_cast<int>(stream[i].keys[0].size() + stream[i].keys[0].back()) % 3 - 1;
+      if (std::isnan(stream[i].numbers[0]))
+        stream[i].numbers[0] = i % 2 == 0 ? kMissing : 5;
+      else
+        stream[i].numbers[0] = 1000 + level;
+      stream[i].numbers[1] = random.below(7) == 0 ? kMissing : kind * level + 0.3 * random.normal();
+      stream[i].time_ms = 1'700'000'000'000 + (stream[i].time_ms - stream[0].time_ms) / 10;
+    }
+    const auto rows = columns_of(plan, stream, 64);
+    for (std::size_t i = 0; i < stream.size(); ++i) {
+      std::int64_t clock_ms = stream[i].time_ms;
+      for (std::size_t j = 0; j < i; ++j) {
+        if (stream[j].keys[0] == stream[i].keys[0]) clock_ms = std::max(clock_ms, stream[j].time_ms);
+      }
+      for (std::size_t w = 0; w < 2; ++w) {
+        const std::int64_t grain_ms = correlation().windows_ms[w] / 60;
+        std::map<std::int64_t, std::array<std::vector<double>, 2>> buckets;
+        for (std::size_t j = 0; j < i; ++j) {
+          if (stream[j].keys[0] != stream[i].keys[0]) continue;
+          const std::int64_t bucket = stream[j].time_ms / grain_ms;
+          // What came too late for the window of its time was never in it.
+          if (bucket <= clock_ms / grain_ms - 60) continue;
+          for (std::size_t side = 0; side < 2; ++side) {
+            if (!std::isnan(stream[j].numbers[side])) buckets[bucket][side].push_back(stream[j].numbers[side]);
+          }
+        }
+        std::vector<std::array<double, 2>> pairs;
+        for (const auto& [bucket, sides] : buckets) {
+          if (sides[0].empty() || sides[1].empty()) continue;
+          std::array<double, 2> means{};
+          for (std::size_t side = 0; side < 2; ++side) {
+            for (const double x : sides[side]) means[side] += x / static_cast<double>(sides[side].size());
+          }
+          pairs.push_back(means);
+        }
+        ASSERT_EQ(rows[i][2 * w + 1], static_cast<float>(pairs.size())) << i;
+        double a = 0, b = 0, aa = 0, bb = 0, ab = 0;
+        for (const auto& pair : pairs) {
+          a += pair[0] / static_cast<double>(pairs.size());
+          b += pair[1] / static_cast<double>(pairs.size());
+        }
+        for (const auto& pair : pairs) {
+          aa += (pair[0] - a) * (pair[0] - a);
+          bb += (pair[1] - b) * (pair[1] - b);
+          ab += (pair[0] - a) * (pair[1] - b);
+        }
+        const double expected = pairs.size() < 8 || aa < 1e-9 || bb < 1e-9 ? kMissing : ab / std::sqrt(aa * bb);
+        ASSERT_TRUE(near(expected, rows[i][2 * w], 1e-6))
+            << i << ": expected " << expected << ", got " << rows[i][2 * w];
+        compared += !std::isnan(expected);
+      }
+    }
+  }
+  EXPECT_GT(compared, 1000U);
+}
+
+TEST(CorrelationOperatorTest, MetricsOfOneHostAreAlignedByTheirBuckets) {
+  FeatureSpec spec = correlation();
+  spec.number_2 = -1;
+  spec.metrics = {"cpu", "load"};
+  spec.other_key = 1;
+  spec.windows_ms = {kMinuteMs};
+  const FeaturePlan plan = plan_of({spec});
+  std::vector<TestEvent> stream;
+  for (int second = 0; second < 30; ++second) {
+    const double level = second % 5;
+    stream.push_back({1'700'000'000'000 + second * 1000, {level, 0}, {"host", "cpu"}});
+    stream.push_back({1'700'000'000'300 + second * 1000, {10 - 2 * level, 0}, {"host", "load"}});
+    stream.push_back({1'700'000'000'600 + second * 1000, {1e6, 0}, {"host", "disk"}});
+  }
+  const auto rows = columns_of(plan, stream, 10);
+  EXPECT_EQ(rows.back()[1], 30);
+  EXPECT_NEAR(rows.back()[0], -1, 1e-6);
+}
+
 TEST(ContextOperatorTest, SaysWhatStandsBehindARow) {
   const FeaturePlan plan = plan_of({spec_of("about", FeatureKind::kContext)});
   const std::vector<TestEvent> stream{{10'000, {1, 2}, {"c", ""}},
@@ -269,7 +364,7 @@ TEST(ContextOperatorTest, SaysWhatStandsBehindARow) {
 }
 
 TEST(OperatorTest, BatchesCannotBeSeen) {
-  const FeaturePlan plan = plan_of({geo(), rarity(), spec_of("about", FeatureKind::kContext)});
+  const FeaturePlan plan = plan_of({geo(), rarity(), correlation(), spec_of("about", FeatureKind::kContext)});
   const auto stream = travellers(9, 3000);
   const auto whole = columns_of(plan, stream, stream.size());
   for (const std::size_t cut : {std::size_t{1}, std::size_t{7}, std::size_t{32}, std::size_t{500}}) {

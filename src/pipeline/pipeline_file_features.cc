@@ -32,9 +32,10 @@ struct KindWord {
   bool has_windows = false;
 };
 const std::vector<KindWord> kKindWords{
-    {"rolling", FeatureKind::kRolling, true},    {"velocity", FeatureKind::kVelocity, true},
-    {"baseline", FeatureKind::kBaseline, false}, {"geo", FeatureKind::kGeo, false},
-    {"rarity", FeatureKind::kRarity, false},     {"context", FeatureKind::kContext, false},
+    {"rolling", FeatureKind::kRolling, true},         {"velocity", FeatureKind::kVelocity, true},
+    {"baseline", FeatureKind::kBaseline, false},      {"geo", FeatureKind::kGeo, false},
+    {"rarity", FeatureKind::kRarity, false},          {"context", FeatureKind::kContext, false},
+    {"correlation", FeatureKind::kCorrelation, true},
 };
 const std::vector<std::string> kKinds = [] {
   std::vector<std::string> names;
@@ -166,6 +167,32 @@ bool read_place(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
   return read_numeric_field(*parts[1], draft, FieldUse::kNumber, feature.number_2) && latitude;
 }
 
+// Two numbers of a record, or two metrics by name. False after a mistake.
+bool read_couple(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
+  const std::string_view expected = is_metric_shape(draft)
+                                        ? "the names of two metrics, such as [cpu_busy_ratio, pressure_cpu_ratio]"
+                                        : "two numeric fields, such as [latency_ms, size_bytes]";
+  const auto parts = read_scalars(node, draft.mistakes, expected);
+  if (parts.size() != 2) {
+    if (!parts.empty()) draft.mistakes.add(node, fmt::format("expected {}", expected));
+    return false;
+  }
+  if (!is_metric_shape(draft)) {
+    const bool first = read_numeric_field(*parts[0], draft, FieldUse::kNumber, feature.number);
+    return read_numeric_field(*parts[1], draft, FieldUse::kNumber, feature.number_2) && first;
+  }
+  auto& events = draft.pipeline.events;
+  feature.metrics = {parts[0]->text, parts[1]->text};
+  feature.number = number_slot(events.value_field, draft);
+  const auto is_name = [](const contract::KeySpec& key) {
+    return key.parts.size() == 1 && key.parts[0].kind == KeyPart::Kind::kMetric;
+  };
+  const auto at = std::find_if(events.keys.begin(), events.keys.end(), is_name);
+  feature.other_key = static_cast<int>(at - events.keys.begin());
+  if (at == events.keys.end()) events.keys.push_back({"metric name", {{KeyPart::Kind::kMetric, {}}}});
+  return true;
+}
+
 // The key whose values a feature looks at: an entity's, or that of a field, made when it is first needed.
 bool read_other_key(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
   const auto name = read_text(node, draft.mistakes, "an entity or a field, such as merchant");
@@ -221,6 +248,8 @@ bool read_subject(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
     case FeatureKind::kDistinct:
     case FeatureKind::kRarity:
       return read_other_key(node, draft, feature);
+    case FeatureKind::kCorrelation:
+      return read_couple(node, draft, feature);
     case FeatureKind::kContext:
       if (node.kind == YamlNode::Kind::kNull || (node.is_scalar() && node.text == "events")) return true;
       draft.mistakes.add(node, fmt::format("expected events, found {}", described(node)));
@@ -233,7 +262,7 @@ bool read_subject(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
 // Values of many metrics in one statistic would mean nothing.
 void check_metric_key(const YamlNode& at, std::size_t entity, const FeatureSpec& feature, Draft& draft) {
   const contract::EventsSpec& events = draft.pipeline.events;
-  if (!is_metric_shape(draft) || feature.number < 0) return;
+  if (!is_metric_shape(draft) || feature.number < 0 || feature.kind == FeatureKind::kCorrelation) return;
   if (events.shape == Shape::kWide && events.values.size() == 1) return;
   const auto& parts = events.keys[entity].parts;
   const bool tells_metrics_apart =

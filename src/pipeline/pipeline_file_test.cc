@@ -457,6 +457,41 @@ TEST(PipelineFileTest, StepsAreNumbersByPatternOfMetricNames) {
   }
 }
 
+TEST(PipelineFileTest, FeaturesOfPlaceValueAndCoupleFindTheirSlots) {
+  const std::string rest =
+      "\ndetectors: {z: {zscore: [f]}}\nanomalies: {odd: {votes: {z: 1}, fire: {threshold: 6}}}\n"
+      "alerts: [{to: file, default: true}]\n";
+  const std::string records =
+      "pipeline: p\nevents: {time: t, columns: [t, card, shop, town, lat, lon, ms]}\n"
+      "entities: {card: card, shop: shop}\nfeatures: {f: ";
+  auto loaded = parse_pipeline(records + "{geo: [lat, lon], by: card}}" + rest, "p.yaml");
+  EXPECT_EQ(lines_of("p", loaded.mistakes), "");
+  const auto& place = loaded.pipeline.features.features[0];
+  EXPECT_EQ(loaded.pipeline.events.numbers[static_cast<std::size_t>(place.number)].field, "lat");
+  EXPECT_EQ(loaded.pipeline.events.numbers[static_cast<std::size_t>(place.number_2)].field, "lon");
+  loaded = parse_pipeline(records + "{rarity: shop, by: card}}" + rest, "p.yaml");
+  EXPECT_EQ(lines_of("p", loaded.mistakes), "");
+  EXPECT_EQ(loaded.pipeline.features.features[0].other_key, 1);
+  loaded = parse_pipeline(records + "{rarity: town, by: card}}" + rest, "p.yaml");
+  EXPECT_EQ(lines_of("p", loaded.mistakes), "");
+  EXPECT_EQ(loaded.pipeline.features.features[0].other_key, 2);
+  EXPECT_EQ(loaded.pipeline.events.keys.at(2).parts.at(0).text, "town");
+  loaded = parse_pipeline(records + "{correlation: [lat, ms], by: card, windows: [1h]}}" + rest, "p.yaml");
+  EXPECT_EQ(lines_of("p", loaded.mistakes), "");
+  const std::string metrics = "pipeline: p\nevents: {shape: long, time: t}\nentities: {host: host}\nfeatures: {f: ";
+  loaded = parse_pipeline(metrics + "{correlation: [cpu, load], by: host}}" + rest, "p.yaml");
+  EXPECT_EQ(lines_of("p", loaded.mistakes), "");
+  EXPECT_THAT(loaded.pipeline.features.features[0].metrics, testing::ElementsAre("cpu", "load"));
+  for (const auto& [feature, message] : std::vector<std::pair<std::string, std::string>>{
+           {"{geo: [lat], by: card}}", "expected two numeric fields in degrees"},
+           {"{geo: [lat, lonn], by: card}}", "did you mean 'lon'"},
+           {"{rarity: tow, by: card}}", "did you mean 'town'"},
+           {"{context: card, by: card}}", "expected events, found 'card'"},
+           {"{correlation: lat, by: card}}", "expected two numeric fields"}}) {
+    EXPECT_THAT(lines_of("p", parse_pipeline(records + feature + rest, "p.yaml").mistakes), HasSubstr(message));
+  }
+}
+
 TEST(PipelineFileTest, HostileFilesAreRefusedQuickly) {
   struct Case {
     std::string yaml;
