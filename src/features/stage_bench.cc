@@ -21,16 +21,36 @@ namespace {
 
 enum Slot { kCard = 0, kMerchant = 1, kDevice = 2 };
 
+EventLayout payments_layout() {
+  return {{{"amount", true}, {"latitude", false}, {"longitude", false}}, {"card", "merchant", "device"}};
+}
+
+// What `pipelines/payments` keeps of its three entities, but for places.
 FeatureOptions payments_options() {
   const std::vector<std::int64_t> windows{kMinuteMs, 5 * kMinuteMs, kHourMs};
   FeatureOptions options;
-  options.layout = {{{"amount", true}}, {"card", "merchant", "device"}};
+  options.layout = payments_layout();
   options.features = {
       testing::rolling("spend", 0, kCard, windows),           testing::baseline("habit", 0, kCard, 14 * kDayMs, 20),
       testing::velocity("pace", 0, kCard, windows),           testing::velocity("merchant_pace", 0, kMerchant, windows),
       testing::velocity("device_pace", -1, kDevice, windows),
   };
   options.deviations = {{2, "", DeviationMethod::kEwma}, {1, "", DeviationMethod::kQuartiles}};
+  return options;
+}
+
+// One entity's count, sum, mean, std, min and max over three windows, decayed mean, and geography.
+FeatureOptions card_options() {
+  FeatureOptions options;
+  options.layout = payments_layout();
+  FeatureSpec travel;
+  travel.name = "travel";
+  travel.kind = FeatureKind::kGeo;
+  travel.number = 1;
+  travel.number_2 = 2;
+  travel.key = kCard;
+  options.features = {testing::rolling("spend", 0, kCard, {kMinuteMs, 5 * kMinuteMs, kHourMs}),
+                      testing::baseline("habit", 0, kCard, 14 * kDayMs, 20), travel};
   return options;
 }
 
@@ -46,7 +66,7 @@ std::vector<EventBatch> payments(std::uint64_t cards, std::size_t events, std::s
                                  bool each_card_first) {
   Prng random(11);
   std::vector<EventBatch> batches;
-  const EventLayout layout = payments_options().layout;
+  const EventLayout layout = payments_layout();
   double now = 1.7e12;
   for (std::size_t begin = 0; begin < events; begin += batch_size) {
     EventBatch& batch = batches.emplace_back(layout);
@@ -59,6 +79,10 @@ std::vector<EventBatch> payments(std::uint64_t cards, std::size_t events, std::s
       batch.header(row).time_ms = static_cast<std::int64_t>(now) -
                                   (random.below(32) == 0 ? static_cast<std::int64_t>(random.below(30'000)) : 0);
       batch.numbers(row)[0] = std::floor(std::exp(7 + 1.2 * random.normal()));
+      // At most a degree from a home of its own.
+      const std::uint64_t home = mix64(card + 77);
+      batch.numbers(row)[1] = static_cast<double>(home % 12'000) / 100 - 60 + random.uniform();
+      batch.numbers(row)[2] = static_cast<double>((home >> 32U) % 35'000) / 100 - 175 + random.uniform();
       batch.keys(row)[kCard].hash = mix64(card + 1) | 1;
       batch.keys(row)[kMerchant].hash = mix64(zipf(random, cards / 20) + (1ULL << 40)) | 1;
       batch.keys(row)[kDevice].hash = mix64(device + (1ULL << 41)) | 1;
@@ -97,10 +121,10 @@ double bare_ns_per_line(std::size_t bytes) {
 }
 
 // range(0): cards; range(1): rows a call of process(). Every card has been seen before the measurement.
-void BM_PaymentsUpdate(benchmark::State& state) {
+void BM_Update(benchmark::State& state, FeatureOptions (*options)()) {
   const auto cards = static_cast<std::uint64_t>(state.range(0));
   const auto batch_size = static_cast<std::size_t>(state.range(1));
-  const auto plan = FeaturePlan::compile(payments_options());
+  const auto plan = FeaturePlan::compile(options());
   std::vector<KeyedStage> stages;
   for (std::size_t s = 0; s < plan->stages().size(); ++s) stages.emplace_back(*plan, s);
   GlobalBaselines global(*plan);
@@ -143,7 +167,12 @@ void BM_PaymentsUpdate(benchmark::State& state) {
   state.counters["bytes_per_card"] = static_cast<double>(bytes) / static_cast<double>(cards);
   state.counters["times_bare_memory"] = ns / (lines * bare_ns_per_line(bytes));
 }
-BENCHMARK(BM_PaymentsUpdate)
+BENCHMARK_CAPTURE(BM_Update, card, card_options)
+    ->ArgNames({"cards", "batch"})
+    ->Args({1'000'000, 1024})
+    ->MinTime(2)
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(BM_Update, payments, payments_options)
     ->ArgNames({"cards", "batch"})
     ->Args({1, 1024})
     ->Args({100'000, 1024})
