@@ -143,7 +143,7 @@ class PlanCompiler {
     // Last: what is not used for anything else is a metric.
     if (spec_.shape == Shape::kWide) compile_wide();
     for (std::uint32_t i = 0; i < plan_.fields.size(); ++i) {
-      if (plan_.fields[i].has_text) plan_.text_fields.push_back(i);
+      if (plan_.fields[i].has_text || plan_.fields[i].has_masked) plan_.text_fields.push_back(i);
     }
     std::vector<std::string> names;
     names.reserve(plan_.fields.size());
@@ -244,6 +244,19 @@ class PlanCompiler {
             part.from = ComposedKey::From::kMetric;
             if (spec_.shape == Shape::kRecord) mistake("{} only long and wide records have a metric name", what);
             break;
+          case KeyPart::Kind::kTemplate:
+            part.from = ComposedKey::From::kMasked;
+            part.field = use(from.text, what);
+            refuse_private(part.field, "template of");
+            if (part.field != kNoField) {
+              PlannedField& field = plan_.fields[part.field];
+              if (field.in_contract && (field.type.types & (kAvroString | kAvroEnum)) == 0) {
+                mistake("{} the template of '{}' needs a string; the contract says {}", what, field.name,
+                        field.type.type_text());
+              }
+              field.has_masked = true;
+            }
+            break;
           case KeyPart::Kind::kConstant:
             part.from = ComposedKey::From::kConstant;
             part.constant = spec.parts.size() > 1 ? escape_key_part(from.text) : from.text;
@@ -282,7 +295,7 @@ class PlanCompiler {
     if (!spec_.values.empty() || !plan_.has_contract) return;
     for (std::uint32_t i = 0; i < plan_.contract_fields; ++i) {
       const PlannedField& field = plan_.fields[i];
-      const bool used = field.has_text || field.is_private || i == plan_.time || i == plan_.label ||
+      const bool used = field.has_text || field.has_masked || field.is_private || i == plan_.time || i == plan_.label ||
                         i == plan_.label_type || i == plan_.amount || i == plan_.currency;
       if (!used && field.type.numeric()) plan_.wide_metrics.push_back({field.name, i, 0, plan_.traits_of(field.name)});
     }

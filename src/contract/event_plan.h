@@ -30,6 +30,7 @@ struct PlannedField {
   std::uint16_t accepted = 0;  // of these, the ones that need no look at the value
   bool is_private = false;
   bool has_text = false;        // part of a key, the id, the metric name: its text is copied into the batch
+  bool has_masked = false;      // a message whose template is part of a key: so is what is left without parameters
   bool must_be_column = false;  // a CSV file without this column is refused
 };
 
@@ -67,7 +68,7 @@ struct EventPlan {
   TimeReader time_reader;
   std::uint32_t time = kNoField, id = kNoField, amount = kNoField, currency = kNoField, metric = kNoField,
                 value = kNoField, label = kNoField, label_type = kNoField;
-  std::vector<std::uint32_t> text_fields;  // fields with has_text
+  std::vector<std::uint32_t> text_fields;  // fields with has_text or has_masked
   std::vector<NumberSlot> numbers;         // kRecord: one a slot
   std::vector<ComposedKey> keys;
   std::vector<WideMetric> wide_metrics;  // kWide, where the pipeline or the contract names them

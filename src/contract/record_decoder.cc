@@ -13,6 +13,7 @@
 
 #include "contract/fields/money.h"
 #include "contract/fields/siphash.h"
+#include "contract/template_miner.h"
 #include "core/check.h"
 
 namespace alcedo::contract {
@@ -108,7 +109,8 @@ Decoded RecordDecoder::decode(std::string_view bytes, const RawRecord& record, s
   if (bytes.find_first_not_of(json ? " \t\r\n" : "\r\n") == std::string_view::npos) return {};
   scratch_.values.resize(plan_.fields.size());
   scratch_.texts.resize(plan_.fields.size());
-  source_ = {scratch_.texts, {}, {}};
+  scratch_.masked.resize(plan_.fields.size());
+  source_ = {scratch_.texts, {}, {}, scratch_.masked};
   if (!(json ? read_json(bytes) : read_csv(bytes)) || !check_contract() || !read_time(record) || !read_texts() ||
       !read_id(record)) {
     return std::move(decoded_);
@@ -248,6 +250,7 @@ bool RecordDecoder::read_texts() {
       case ValueKind::kAbsent:
       case ValueKind::kNull:
         scratch_.texts[index] = {};
+        scratch_.masked[index] = {};
         continue;
       case ValueKind::kText:
       case ValueKind::kCell:
@@ -265,6 +268,11 @@ bool RecordDecoder::read_texts() {
       default:
         return refuse_field(Reject::kWrongType, field.name, &field, value,
                             "a string, an integer or a boolean for a key");
+    }
+    if (field.has_masked) {
+      mask_message(text, scratch_.message);
+      scratch_.masked[index] = {copy_text(arena_, scratch_.message), true};
+      if (!field.has_text) continue;
     }
     if (field.is_private) {
       char* const to = arena_.reserve(kPrivateTextBytes);

@@ -22,6 +22,8 @@ struct DecodeMemory {
   CsvReader csv;
   std::vector<FieldValue> values;  // by planned field
   std::vector<PartText> texts;     // by planned field; set for those with has_text
+  std::vector<PartText> masked;    // by planned field; set for those with has_masked
+  std::string message;             // being masked
 };
 
 /// Lives for one record. See Decoder::decode for what it promises.
