@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "core/check.h"
 #include "core/hash.h"
@@ -20,8 +21,14 @@ constexpr std::size_t kNodeBytes = 96;
 bool is_blank(char c) { return static_cast<unsigned char>(c) <= 0x20 || c == 0x7F; }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_hex(char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
-bool is_bracket(char c) { return std::string_view("()[]{}<>\"'").find(c) != std::string_view::npos; }
 bool is_separator(char c) { return c == ',' || c == ';' || c == '=' || c == '|'; }
+// Brackets, quotes and separators: they end a word wherever they stand.
+constexpr auto kEndsWord = [] {
+  std::array<bool, 256> ends{};
+  for (const char end : std::string_view("()[]{}<>\"',;=|")) ends[static_cast<unsigned char>(end)] = true;
+  return ends;
+}();
+bool ends_word(char c) { return kEndsWord[static_cast<unsigned char>(c)]; }
 bool joins_masks(char c) { return is_separator(c) || c == ':'; }
 bool ends_sentence(char c) { return c == '.' || c == '!' || c == '?' || c == ':'; }
 
@@ -58,7 +65,7 @@ class TokenMasker {
     if (token.size() > kRawTokenBytesMax) return mask_all();
     while (!token.empty()) {
       std::size_t end = 0;
-      while (end < token.size() && !is_bracket(token[end]) && !is_separator(token[end])) ++end;
+      while (end < token.size() && !ends_word(token[end])) ++end;
       words(token.substr(0, end));
       if (end < token.size()) to_ += token[end++];
       token.remove_prefix(end);
