@@ -119,8 +119,9 @@ void Offline::say_what_is_odd() const {
     complain("there was nothing to read");
   } else if (stats.events == 0 && stats.dead_letters > 0) {
     complain(fmt::format("not one of {} is an event of this pipeline, read as {}. {}", counted(stats.records, "record"),
-                         pipeline_.events.format == contract::Format::kCsv
-                             ? "CSV"
+                         pipeline_.events.format == contract::Format::kCsv ? "CSV"
+                         : pipeline_.events.format == contract::Format::kText
+                             ? "lines of text"
                              : "JSON lines (CSV: a file named .csv or .tsv, or format: csv under events:)",
                          arguments_.dead_letters.empty() ? "--dead-letters FILE keeps each of them with its reason"
                                                          : arguments_.dead_letters + " says why, record by record"));

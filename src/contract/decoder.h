@@ -1,4 +1,4 @@
-// Bytes -> events: reads JSON and CSV records against a contract and says exactly why one does not fit.
+// Bytes -> events: reads JSON, CSV and text records against a contract and says exactly why one does not fit.
 #pragma once
 
 #include <array>
@@ -53,6 +53,10 @@ struct Decoded {
 /// JSON      The whole record must be valid. Of a name that occurs twice the last value counts.
 /// Keys      Text as it is, integers in decimal without leading zeros, true or false. In composite keys '|' and '\'
 ///           inside a part get a '\' before them. An empty text is a value; a missing one makes the key Key{hash 0}.
+/// Text      A line becomes fields by EventsSpec::line; they are read like CSV cells. One that does not fit is
+/// kMalformed. Template  A template part of a key is the message without its parameters (mask_message()) until the
+/// templates are
+///           mined, which needs all messages in their order and is not done here.
 /// Private   "h:" and 32 hex digits wherever the value would appear; messages do not show it.
 /// Id        The id field's text. Without an id field, or where the contract lets it be null, "FILE:OFFSET" or
 ///           "pPARTITION:OFFSET" with id_hash 0. Events of one wide record share the id and differ in id_hash.

@@ -52,7 +52,9 @@ struct Golden {
     if (name == "shape") {
       spec.shape = value == "wide" ? Shape::kWide : value == "long" ? Shape::kLong : Shape::kRecord;
     } else if (name == "format") {
-      partition.format = value == "csv" ? Format::kCsv : Format::kJson;
+      partition.format = value == "csv" ? Format::kCsv : value == "text" ? Format::kText : Format::kJson;
+    } else if (name == "line") {
+      spec.line = value;
     } else if (name == "contract") {
       spec.contract_path = (kFolder / value).string();
     } else if (name == "delimiter") {
@@ -98,6 +100,8 @@ struct Golden {
           key.parts.push_back({KeyPart::Kind::kFileName, ""});
         } else if (w[i] == "metric") {
           key.parts.push_back({KeyPart::Kind::kMetric, ""});
+        } else if (w[i].starts_with("template:")) {
+          key.parts.push_back({KeyPart::Kind::kTemplate, w[i].substr(9)});
         } else if (w[i][0] == '=') {
           key.parts.push_back({KeyPart::Kind::kConstant, w[i].substr(1)});
         } else {

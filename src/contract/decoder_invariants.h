@@ -32,15 +32,16 @@ class DecoderInvariants {
       {"name":"a","type":["null","double"]},{"name":"c","type":["null","string"],"default":null},
       {"name":"k","type":["null","long","string"]},{"name":"v","type":"double","default":0},
       {"name":"m","type":{"type":"enum","name":"M","symbols":["x","y_total"]},"default":"x"},{"name":"b","type":["null","boolean"]}]})";
-    for (unsigned choice = 0; choice < kChoices; ++choice) decoders_.push_back(make_decoder(choice));
+    for (unsigned choice = 0; choice <= kChoices; ++choice) decoders_.push_back(make_decoder(choice));
     std::filesystem::remove(contract_path_);
   }
 
   static constexpr unsigned kChoices = 16;
+  static constexpr char kTextFirst = '\xFF';  // as the first byte: lines of text, a choice beyond these
 
   void check(std::string_view data) {
     if (data.empty()) return;
-    const unsigned choice = static_cast<unsigned char>(data[0]) % kChoices;
+    const unsigned choice = data[0] == kTextFirst ? kChoices : static_cast<unsigned char>(data[0]) % kChoices;
     const Format format = format_of(choice);
     RecordSplitter splitter(format);
     splitter.feed(data.substr(1));
@@ -79,7 +80,10 @@ class DecoderInvariants {
   }
 
  private:
-  static Format format_of(unsigned choice) { return choice % 2 == 1 ? Format::kCsv : Format::kJson; }
+  static Format format_of(unsigned choice) {
+    if (choice == kChoices) return Format::kText;
+    return choice % 2 == 1 ? Format::kCsv : Format::kJson;
+  }
 
   Decoder make_decoder(unsigned choice) const {
     const auto field = [](const char* name) { return KeyPart{KeyPart::Kind::kField, name}; };
@@ -88,6 +92,12 @@ class DecoderInvariants {
     spec.time.field = "t";
     if (choice / 8 == 1) spec.contract_path = contract_path_;
     spec.keys = {{"k", {field("k")}}, {"kb", {field("k"), {KeyPart::Kind::kFileName, ""}, field("b")}}};
+    if (format_of(choice) == Format::kText) {
+      spec.shape = Shape::kRecord;
+      spec.contract_path.clear();
+      spec.line = "{id} [{t}] {a} {c}/{k}|{v} {b} {label}: {message}";
+      spec.keys.push_back({"template", {{KeyPart::Kind::kTemplate, "message"}, field("k")}});
+    }
     if (spec.shape == Shape::kRecord) {
       spec.id_field = "id";
       spec.private_fields = {"id"};

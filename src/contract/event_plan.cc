@@ -123,6 +123,7 @@ class PlanCompiler {
 
   void compile() {
     check_form();
+    compile_line();
     for (const std::string& name : spec_.private_fields) {
       if (const std::uint32_t index = use(name, "private field"); index != kNoField)
         plan_.fields[index].is_private = true;
@@ -143,7 +144,7 @@ class PlanCompiler {
     // Last: what is not used for anything else is a metric.
     if (spec_.shape == Shape::kWide) compile_wide();
     for (std::uint32_t i = 0; i < plan_.fields.size(); ++i) {
-      if (plan_.fields[i].has_text) plan_.text_fields.push_back(i);
+      if (plan_.fields[i].has_text || plan_.fields[i].has_masked) plan_.text_fields.push_back(i);
     }
     std::vector<std::string> names;
     names.reserve(plan_.fields.size());
@@ -185,6 +186,16 @@ class PlanCompiler {
       mistake_text("money needs both an amount and a currency field");
     }
     if (spec_.label_field.empty() && !spec_.label_type_field.empty()) mistake_text("label_type needs label beside it");
+  }
+
+  void compile_line() {
+    if (spec_.line.empty()) return;
+    auto line = LinePattern::create(spec_.line);
+    if (line) {
+      plan_.line = std::move(*line);
+    } else {
+      mistake_text(line.error().message);
+    }
   }
 
   void compile_time() {
@@ -244,6 +255,19 @@ class PlanCompiler {
             part.from = ComposedKey::From::kMetric;
             if (spec_.shape == Shape::kRecord) mistake("{} only long and wide records have a metric name", what);
             break;
+          case KeyPart::Kind::kTemplate:
+            part.from = ComposedKey::From::kMasked;
+            part.field = use(from.text, what);
+            refuse_private(part.field, "template of");
+            if (part.field != kNoField) {
+              PlannedField& field = plan_.fields[part.field];
+              if (field.in_contract && (field.type.types & (kAvroString | kAvroEnum)) == 0) {
+                mistake("{} the template of '{}' needs a string; the contract says {}", what, field.name,
+                        field.type.type_text());
+              }
+              field.has_masked = true;
+            }
+            break;
           case KeyPart::Kind::kConstant:
             part.from = ComposedKey::From::kConstant;
             part.constant = spec.parts.size() > 1 ? escape_key_part(from.text) : from.text;
@@ -282,7 +306,7 @@ class PlanCompiler {
     if (!spec_.values.empty() || !plan_.has_contract) return;
     for (std::uint32_t i = 0; i < plan_.contract_fields; ++i) {
       const PlannedField& field = plan_.fields[i];
-      const bool used = field.has_text || field.is_private || i == plan_.time || i == plan_.label ||
+      const bool used = field.has_text || field.has_masked || field.is_private || i == plan_.time || i == plan_.label ||
                         i == plan_.label_type || i == plan_.amount || i == plan_.currency;
       if (!used && field.type.numeric()) plan_.wide_metrics.push_back({field.name, i, 0, plan_.traits_of(field.name)});
     }
@@ -345,15 +369,19 @@ Result<PartitionPlan> PartitionPlan::compile(const EventPlan& plan, const Partit
     return partition;
   }
   std::vector<std::string> mistakes;
-  if (info.header.empty()) {
+  const std::vector<std::string> header =
+      info.format == Format::kText ? std::vector(plan.line.names().begin(), plan.line.names().end()) : info.header;
+  if (info.format == Format::kText && header.empty()) {
+    mistakes.push_back(fmt::format("{}: lines of text need `line`, which says how a line becomes fields", where));
+  } else if (header.empty()) {
     mistakes.push_back(fmt::format("{}: CSV without column names; it needs a header line or `columns`", where));
   }
-  partition.num_columns = info.header.size();
-  partition.field_of_column.assign(info.header.size(), kNoField);
+  partition.num_columns = header.size();
+  partition.field_of_column.assign(header.size(), kNoField);
   std::vector<bool> found(plan.fields.size(), false);
   std::vector<std::string> seen;
-  for (std::size_t column = 0; column < info.header.size(); ++column) {
-    const std::string& name = info.header[column];
+  for (std::size_t column = 0; column < header.size(); ++column) {
+    const std::string& name = header[column];
     const int index = plan.names.find(name);
     const bool again = std::ranges::find(seen, name) != seen.end();
     seen.push_back(name);
@@ -366,13 +394,13 @@ Result<PartitionPlan> PartitionPlan::compile(const EventPlan& plan, const Partit
       partition.wide_metrics.push_back({name, kNoField, static_cast<std::uint32_t>(column), plan.traits_of(name)});
     }
   }
-  for (std::size_t i = 0; i < plan.fields.size() && !info.header.empty(); ++i) {
+  for (std::size_t i = 0; i < plan.fields.size() && !header.empty(); ++i) {
     const PlannedField& field = plan.fields[i];
     if (found[i] || !field.must_be_column) continue;
-    const std::span shown(info.header.data(), std::min(info.header.size(), kColumnsShownMax));
-    mistakes.push_back(fmt::format("{}: there is no column '{}' among {}{}{}", where, field.name,
-                                   fmt::join(shown, ", "), shown.size() < info.header.size() ? ", …" : "",
-                                   did_you_mean(field.name, info.header)));
+    const std::span shown(header.data(), std::min(header.size(), kColumnsShownMax));
+    mistakes.push_back(fmt::format(
+        "{}: there is no {} '{}' among {}{}{}", where, info.format == Format::kText ? "field" : "column", field.name,
+        fmt::join(shown, ", "), shown.size() < header.size() ? ", …" : "", did_you_mean(field.name, header)));
   }
   if (plan.spec.shape == Shape::kWide && partition.wide_metrics.empty() && mistakes.empty()) {
     mistakes.push_back(fmt::format("{}: no column is left to be a metric", where));

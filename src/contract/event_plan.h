@@ -11,6 +11,7 @@
 #include "contract/decoder.h"
 #include "contract/events_spec.h"
 #include "contract/fields/key_composer.h"
+#include "contract/fields/line_pattern.h"
 #include "contract/fields/name_table.h"
 #include "contract/fields/time_reader.h"
 #include "core/event.h"
@@ -30,6 +31,7 @@ struct PlannedField {
   std::uint16_t accepted = 0;  // of these, the ones that need no look at the value
   bool is_private = false;
   bool has_text = false;        // part of a key, the id, the metric name: its text is copied into the batch
+  bool has_masked = false;      // a message whose template is part of a key: so is what is left without parameters
   bool must_be_column = false;  // a CSV file without this column is refused
 };
 
@@ -65,9 +67,10 @@ struct EventPlan {
   std::size_t contract_fields = 0;   // how many of them are the contract's
   NameTable names;                   // of fields
   TimeReader time_reader;
+  LinePattern line;  // without fields: lines of text have no meaning here
   std::uint32_t time = kNoField, id = kNoField, amount = kNoField, currency = kNoField, metric = kNoField,
                 value = kNoField, label = kNoField, label_type = kNoField;
-  std::vector<std::uint32_t> text_fields;  // fields with has_text
+  std::vector<std::uint32_t> text_fields;  // fields with has_text or has_masked
   std::vector<NumberSlot> numbers;         // kRecord: one a slot
   std::vector<ComposedKey> keys;
   std::vector<WideMetric> wide_metrics;  // kWide, where the pipeline or the contract names them
@@ -85,8 +88,8 @@ struct PartitionPlan {
   std::string file;
   Format format = Format::kJson;
   std::int64_t first_row = 0;
-  std::size_t num_columns = 0;                 // CSV
-  std::vector<std::uint32_t> field_of_column;  // CSV: planned field or kNoField
+  std::size_t num_columns = 0;                 // CSV; of text the fields of a line
+  std::vector<std::uint32_t> field_of_column;  // planned field or kNoField
   std::vector<WideMetric> wide_metrics;        // kWide
 };
 

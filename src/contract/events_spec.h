@@ -14,7 +14,7 @@ enum class Shape : std::uint8_t {
   kWide,    // a record is one sample of many metrics: each numeric column becomes an event of its own
 };
 
-enum class Format : std::uint8_t { kJson, kCsv };
+enum class Format : std::uint8_t { kJson, kCsv, kText };
 
 enum class TimeUnit : std::uint8_t { kIso, kSeconds, kMilliseconds, kMicroseconds, kNanoseconds, kFormat, kRow };
 
@@ -28,9 +28,9 @@ struct TimeSpec {
 
 /// A key is made of parts, joined by '|' in its text. A part that is missing makes the whole key missing.
 struct KeyPart {
-  enum class Kind : std::uint8_t { kField, kFileName, kMetric, kConstant };
+  enum class Kind : std::uint8_t { kField, kFileName, kMetric, kConstant, kTemplate };
   Kind kind = Kind::kField;
-  std::string text;  // the field's name, or the constant
+  std::string text;  // the field's name, or the constant; kTemplate: the field with the message
 };
 
 struct KeySpec {
@@ -56,6 +56,7 @@ struct EventsSpec {
   std::optional<Format> format;      // unset: by file name (.csv, .tsv, else JSON)
   char delimiter = ',';              // CSV
   std::vector<std::string> columns;  // CSV without a header line: its columns
+  std::string line;                  // text: how a line becomes fields (LinePattern)
   std::string id_field;              // empty: events have no id
   TimeSpec time;
   std::int64_t lateness_ms = 0;

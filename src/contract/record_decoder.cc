@@ -13,6 +13,7 @@
 
 #include "contract/fields/money.h"
 #include "contract/fields/siphash.h"
+#include "contract/template_miner.h"
 #include "core/check.h"
 
 namespace alcedo::contract {
@@ -90,7 +91,7 @@ bool RecordDecoder::refuse(Reject reject, std::string message) {
 bool RecordDecoder::refuse_field(Reject reject, std::string_view name, const PlannedField* field,
                                  const FieldValue& value, std::string_view expected) {
   const bool hidden = field != nullptr && field->is_private && !value.missing();
-  const bool empty_cell = value.kind == ValueKind::kNull && partition_.format == Format::kCsv;
+  const bool empty_cell = value.kind == ValueKind::kNull && partition_.format != Format::kJson;
   return refuse(reject, fmt::format("field '{}': expected {}, found {}", name, expected,
                                     hidden       ? "a private value"
                                     : empty_cell ? "an empty cell"
@@ -108,9 +109,10 @@ Decoded RecordDecoder::decode(std::string_view bytes, const RawRecord& record, s
   if (bytes.find_first_not_of(json ? " \t\r\n" : "\r\n") == std::string_view::npos) return {};
   scratch_.values.resize(plan_.fields.size());
   scratch_.texts.resize(plan_.fields.size());
-  source_ = {scratch_.texts, {}, {}};
-  if (!(json ? read_json(bytes) : read_csv(bytes)) || !check_contract() || !read_time(record) || !read_texts() ||
-      !read_id(record)) {
+  scratch_.masked.resize(plan_.fields.size());
+  source_ = {scratch_.texts, {}, {}, scratch_.masked};
+  const bool is_read = json ? read_json(bytes) : partition_.format == Format::kCsv ? read_csv(bytes) : read_line(bytes);
+  if (!is_read || !check_contract() || !read_time(record) || !read_texts() || !read_id(record)) {
     return std::move(decoded_);
   }
   read_label(record);
@@ -151,6 +153,24 @@ bool RecordDecoder::read_csv(std::string_view bytes) {
     return refuse(Reject::kColumnCount,
                   fmt::format("expected {} columns, found {}", partition_.num_columns, cells.size()));
   }
+  take_cells(cells);
+  return true;
+}
+
+bool RecordDecoder::read_line(std::string_view bytes) {
+  if (!simdjson::validate_utf8(bytes.data(), bytes.size()))
+    return refuse(Reject::kInvalidUtf8, "the line is not valid UTF-8");
+  if (bytes.ends_with('\r')) bytes.remove_suffix(1);
+  scratch_.cells.resize(partition_.num_columns);
+  std::string why;
+  if (!plan_.line.split(bytes, scratch_.cells, why)) {
+    return refuse(Reject::kMalformed, fmt::format("the line does not fit \"{}\": {}", plan_.spec.line, why));
+  }
+  take_cells(scratch_.cells);
+  return true;
+}
+
+void RecordDecoder::take_cells(std::span<const std::string_view> cells) {
   for (FieldValue& value : scratch_.values) value.kind = ValueKind::kAbsent;
   for (std::size_t column = 0; column < cells.size(); ++column) {
     const std::uint32_t field = partition_.field_of_column[column];
@@ -158,7 +178,6 @@ bool RecordDecoder::read_csv(std::string_view bytes) {
     scratch_.values[field].kind = cells[column].empty() ? ValueKind::kNull : ValueKind::kCell;
     scratch_.values[field].text = cells[column];
   }
-  return true;
 }
 
 bool RecordDecoder::check_contract() {
@@ -194,7 +213,7 @@ bool RecordDecoder::check_field(const PlannedField& field, FieldValue& value) {
   if (value.missing() && type.required()) return wrong(Reject::kMissingField);
   if ((field.allowed & bit(value.kind)) == 0) {
     // An empty cell is how CSV leaves a field out, which a default allows; JSON's null is a value of its own.
-    if (value.kind == ValueKind::kNull && partition_.format == Format::kCsv) return true;
+    if (value.kind == ValueKind::kNull && partition_.format != Format::kJson) return true;
     return wrong(Reject::kWrongType);
   }
   if (value.kind == ValueKind::kNumber) {
@@ -248,6 +267,7 @@ bool RecordDecoder::read_texts() {
       case ValueKind::kAbsent:
       case ValueKind::kNull:
         scratch_.texts[index] = {};
+        scratch_.masked[index] = {};
         continue;
       case ValueKind::kText:
       case ValueKind::kCell:
@@ -265,6 +285,11 @@ bool RecordDecoder::read_texts() {
       default:
         return refuse_field(Reject::kWrongType, field.name, &field, value,
                             "a string, an integer or a boolean for a key");
+    }
+    if (field.has_masked) {
+      mask_message(text, scratch_.message);
+      scratch_.masked[index] = {copy_text(arena_, scratch_.message), true};
+      if (!field.has_text) continue;
     }
     if (field.is_private) {
       char* const to = arena_.reserve(kPrivateTextBytes);

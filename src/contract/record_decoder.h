@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,8 +21,11 @@ namespace alcedo::contract {
 struct DecodeMemory {
   JsonReader json;
   CsvReader csv;
-  std::vector<FieldValue> values;  // by planned field
-  std::vector<PartText> texts;     // by planned field; set for those with has_text
+  std::vector<FieldValue> values;       // by planned field
+  std::vector<PartText> texts;          // by planned field; set for those with has_text
+  std::vector<PartText> masked;         // by planned field; set for those with has_masked
+  std::vector<std::string_view> cells;  // of a line of text
+  std::string message;                  // being masked
 };
 
 /// Lives for one record. See Decoder::decode for what it promises.
@@ -42,6 +46,8 @@ class RecordDecoder {
  private:
   bool read_json(std::string_view bytes);
   bool read_csv(std::string_view bytes);
+  bool read_line(std::string_view bytes);
+  void take_cells(std::span<const std::string_view> cells);
   bool check_contract();
   bool check_field(const PlannedField& field, FieldValue& value);
   bool read_time(const RawRecord& record);

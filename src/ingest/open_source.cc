@@ -56,8 +56,12 @@ Result<TextFormat> read_text_format(const SourceUri& uri, const OpenOptions& opt
   TextFormat text{options.format, options.delimiter, options.columns};
   for (const auto& [name, value] : uri.options) {
     if (name == "format") {
-      if (value != "json" && value != "csv") return bad_option(uri, name, value, "json or csv");
-      text.format = value == "csv" ? contract::Format::kCsv : contract::Format::kJson;
+      if (value != "json" && value != "csv" && value != "text") {
+        return bad_option(uri, name, value, "json, csv or text");
+      }
+      text.format = value == "csv"    ? contract::Format::kCsv
+                    : value == "text" ? contract::Format::kText
+                                      : contract::Format::kJson;
     } else if (name == "delimiter") {
       const bool tab = value == "tab";
       if (!tab && (value.size() != 1 || value == "\"" || value == "\n" || value == "\r")) {

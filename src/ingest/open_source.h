@@ -27,8 +27,8 @@ struct OpenOptions {
 };
 
 /// Options of a URI, where a scheme takes any:
-///   file:PATH     follow=true|false, format=json|csv, delimiter=tab|CHARACTER, columns=a,b,c
-///   stdin:        format=json|csv, delimiter=…, columns=…
+///   file:PATH     follow=true|false, format=json|csv|text, delimiter=tab|CHARACTER, columns=a,b,c
+///   stdin:        format=json|csv|text, delimiter=…, columns=…
 ///   host:         interval=1s, proc=/proc, instance=NAME
 ///   simulate:     see simulate/simulate_source.h
 /// Errors: kInvalidArgument: an option that the scheme does not know, with the nearest that it does, or a value out of

@@ -142,7 +142,7 @@ TEST(OpenSourceTest, ExplainsOptionsThatCannotBe) {
   };
   EXPECT_THAT(message("x.csv?folow=true"), AllOf(HasSubstr("folow"), HasSubstr("did you mean \"follow\"?")));
   EXPECT_THAT(message("x.csv?follow=yes"), HasSubstr("true or false"));
-  EXPECT_THAT(message("x.csv?format=xml"), HasSubstr("json or csv"));
+  EXPECT_THAT(message("x.csv?format=xml"), HasSubstr("json, csv or text"));
   EXPECT_THAT(message("x.csv?delimiter=ab"), HasSubstr("one character"));
   EXPECT_THAT(message("host:?interval=often"), HasSubstr("duration"));
   EXPECT_THAT(message("host:?interval=1ms"), HasSubstr("100ms"));

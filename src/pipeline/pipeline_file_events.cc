@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "contract/fields/line_pattern.h"
 #include "core/time.h"
 #include "pipeline/pipeline_file_sections.h"
 
@@ -20,6 +21,8 @@ using contract::TimeUnit;
 constexpr std::string_view kEventsExample = "a map such as {contract: payment.avsc, id: payment_id, time: occurred_at}";
 constexpr std::string_view kTimeExample =
     "a field, {field: NAME, unit: ms}, {field: NAME, format: \"%Y-%m-%d\"} or {row: 1m, start: 2025-01-01T00:00:00Z}";
+constexpr std::string_view kLineExample =
+    "how a line becomes fields, such as \"{date} {time} {level} {component}: {message}\"";
 constexpr std::int64_t kLatenessMsMax = 7 * kDayMs;
 constexpr std::int64_t kDuplicatesMax = 100'000'000;
 
@@ -139,8 +142,25 @@ void read_delimiter(const YamlNode& node, Draft& draft) {
 }
 
 // Where the names of the fields come from, before any of them is used.
-void read_fields(const YamlNode* schema_file, const YamlNode* columns, Draft& draft) {
+void read_fields(const YamlNode* schema_file, const YamlNode* columns, const YamlNode* line, Draft& draft) {
   EventsSpec& events = draft.pipeline.events;
+  if (line != nullptr) {
+    if (const auto text = read_text(*line, draft.mistakes, kLineExample)) {
+      if (const auto pattern = contract::LinePattern::create(*text)) {
+        events.line = *text;
+        FieldTable table;
+        table.origin = "line";
+        for (const std::string& name : pattern->names()) {
+          contract::AvroField field;
+          field.name = name;
+          table.fields.push_back(std::move(field));
+        }
+        draft.fields = std::move(table);
+      } else {
+        draft.mistakes.add(*line, pattern.error().message);
+      }
+    }
+  }
   if (columns != nullptr) {
     FieldTable table;
     table.origin = "columns";
@@ -187,7 +207,7 @@ void read_fields(const YamlNode* schema_file, const YamlNode* columns, Draft& dr
 
 void read_shape(MapReader& map, Draft& draft) {
   static const std::vector<std::string> kShapes{"record", "long", "wide"};
-  static const std::vector<std::string> kFormats{"json", "csv"};
+  static const std::vector<std::string> kFormats{"json", "csv", "text"};
   EventsSpec& events = draft.pipeline.events;
   if (const YamlNode* node = map.take("shape")) {
     events.shape = static_cast<Shape>(read_choice(*node, draft.mistakes, "shape", kShapes).value_or(0));
@@ -296,11 +316,21 @@ void read_events(Draft& draft, MapReader& top) {
   const YamlNode* schema_file = map.take("contract");
   const YamlNode* columns = map.take("columns");
   const YamlNode* delimiter = map.take("delimiter");
-  read_fields(schema_file, columns, draft);
+  const YamlNode* line = map.take("line");
+  read_fields(schema_file, columns, line, draft);
   if (delimiter != nullptr) read_delimiter(*delimiter, draft);
   for (const YamlNode* csv_only : {columns, delimiter}) {
     if (csv_only == nullptr) continue;
-    if (events.format == contract::Format::kJson) mistakes.add_at_key(*csv_only, "has a meaning only with format: csv");
+    if (events.format.value_or(contract::Format::kCsv) != contract::Format::kCsv || line != nullptr) {
+      mistakes.add_at_key(*csv_only, "has a meaning only with format: csv");
+    }
+  }
+  if (line != nullptr && events.format.value_or(contract::Format::kText) != contract::Format::kText) {
+    mistakes.add_at_key(*line, "has a meaning only with format: text");
+  }
+  if (line != nullptr && !events.format) events.format = contract::Format::kText;
+  if (line == nullptr && events.format == contract::Format::kText) {
+    mistakes.add(*section, fmt::format("missing 'line': {}", kLineExample));
   }
   if (!events.format && (columns != nullptr || delimiter != nullptr)) events.format = contract::Format::kCsv;
 

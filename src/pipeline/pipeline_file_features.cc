@@ -22,7 +22,8 @@ constexpr std::int64_t kWindowMsMax = 7 * kDayMs;
 constexpr std::size_t kWindowsMax = 8;
 constexpr std::string_view kWindowsExample = "windows in ascending order such as [1m, 5m, 1h]";
 constexpr std::string_view kEntitiesExample = "a map such as {card: card_id, merchant: merchant_id}";
-constexpr std::string_view kPartsExample = "a field, a list of fields, file, metric, or a constant \"=text\"";
+constexpr std::string_view kPartsExample =
+    "a field, a list of fields, file, metric, {template: FIELD}, or a constant \"=text\"";
 constexpr std::string_view kFeaturesExample = "a map such as {habit: {baseline: amount, by: card}}";
 
 // What a kind of feature is written as, and what it may say beside `by`, `half_life` and `min_history`.
@@ -49,6 +50,12 @@ const std::vector<std::string> kLaterStats{"p50", "p90", "p95", "p99", "median",
 bool is_metric_shape(const Draft& draft) { return draft.pipeline.events.shape != Shape::kRecord; }
 
 KeyPart read_part(const YamlNode& node, Draft& draft) {
+  if (node.kind == YamlNode::Kind::kMap) {
+    MapReader map(node, draft.mistakes, kPartsExample);
+    const YamlNode* field = map.need("template", "the field with the message");
+    map.finish("key", "of a key's part");
+    return {KeyPart::Kind::kTemplate, field == nullptr ? "?" : draft.field(*field, FieldUse::kKey).value_or("?")};
+  }
   const contract::EventsSpec& events = draft.pipeline.events;
   if (node.text.starts_with('=')) {
     if (node.text.size() == 1) draft.mistakes.add(node, "an empty constant; expected \"=text\"");
@@ -58,6 +65,29 @@ KeyPart read_part(const YamlNode& node, Draft& draft) {
   const bool metric_field = events.shape == Shape::kLong && node.text == events.metric_field;
   if (is_metric_shape(draft) && (node.text == "metric" || metric_field)) return {KeyPart::Kind::kMetric, {}};
   return {KeyPart::Kind::kField, draft.field(node, FieldUse::kKey).value_or("?")};
+}
+
+// The parts of a key: scalars, and maps that say how a part is made.
+std::vector<const YamlNode*> key_parts(const YamlNode& node, Draft& draft) {
+  const auto is_map = [](const YamlNode& item) { return item.kind == YamlNode::Kind::kMap; };
+  if (is_map(node)) return {&node};
+  if (std::none_of(node.items.begin(), node.items.end(), is_map)) {
+    return read_scalars(node, draft.mistakes, kPartsExample);
+  }
+  std::vector<const YamlNode*> parts;
+  for (const YamlNode& item : node.items) {
+    if (parts.size() >= kEntriesMax) {
+      draft.mistakes.add(node, fmt::format("{} parts; at most {} are allowed", node.items.size(), kEntriesMax));
+      break;
+    }
+    if (is_map(item) || (item.is_scalar() && !item.text.empty())) {
+      parts.push_back(&item);
+    } else {
+      draft.mistakes.add(item, fmt::format("expected {}, found {}", kPartsExample,
+                                           item.is_scalar() ? "an empty text" : described(item)));
+    }
+  }
+  return parts;
 }
 
 std::vector<std::int64_t> read_windows(const YamlNode& node, Draft& draft) {
@@ -389,8 +419,7 @@ void read_entities(Draft& draft, MapReader& top) {
     if (!named && item.kind == YamlNode::Kind::kNull) {
       // the name swallowed the field
     } else
-      for (const YamlNode* part : read_scalars(item, draft.mistakes, kPartsExample))
-        key.parts.push_back(read_part(*part, draft));
+      for (const YamlNode* part : key_parts(item, draft)) key.parts.push_back(read_part(*part, draft));
     draft.pipeline.entities.push_back(item.key);
     draft.pipeline.events.keys.push_back(std::move(key));
     draft.has_entities = true;

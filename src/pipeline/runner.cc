@@ -37,6 +37,7 @@ Runner::Runner(const Pipeline& pipeline, Options options, contract::Decoder deco
       decoder_(std::move(decoder)),
       scratch_(pool_.workers()),
       sequencer_({pipeline.events.lateness_ms, pipeline.events.ahead_ms, pipeline.duplicates, kSecondMs}),
+      templates_(pipeline.events),
       rejected_(pool_.workers()) {
   if (options_.ledger != nullptr) committer_ = std::make_unique<Committer>(options_, options_.on_problem);
 }
@@ -455,6 +456,7 @@ Result<> Runner::process_now(EventBatch& batch, std::size_t first, std::size_t l
       if (tick.before <= last) ticks.push_back({tick.before - first, tick.sequence, tick.time_ms});
     }
   }
+  templates_.name_keys(batch);
   engine_->process(batch, ticks, output_);
   std::uint64_t opened = 0;
   for (const auto& change : output_.changes) opened += change.kind == IncidentChange::Kind::kOpen ? 1 : 0;
@@ -465,7 +467,7 @@ Result<> Runner::process_now(EventBatch& batch, std::size_t first, std::size_t l
     stats_.incidents_opened += opened;
     stats_.open_incidents = engine_->open_incidents();
     stats_.entities = engine_->entities();
-    stats_.state_bytes = engine_->state_bytes();
+    stats_.state_bytes = engine_->state_bytes() + templates_.state_bytes();
     stats_.watermark_ms = sequencer_.watermark_ms();
     stats_.calibrated = engine_->decider().frozen();
   }

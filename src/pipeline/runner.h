@@ -24,6 +24,7 @@
 #include "pipeline/journal.h"
 #include "pipeline/pipeline_file.h"
 #include "pipeline/sequencer.h"
+#include "pipeline/template_keys.h"
 #include "pipeline/worker_pool.h"
 
 namespace alcedo::pipeline {
@@ -122,6 +123,7 @@ class Runner {
   std::vector<contract::Decoder::Scratch> scratch_;
   std::unique_ptr<Engine> engine_;
   Sequencer sequencer_;
+  TemplateKeys templates_;
   std::unique_ptr<Committer> committer_;
   std::vector<Tick> ticks_;
   EngineOutput output_;

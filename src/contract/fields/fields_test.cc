@@ -333,6 +333,18 @@ TEST(KeyComposerTest, DifferentPartsNeverMakeTheSameKey) {
   EXPECT_EQ(std::adjacent_find(made.begin(), made.end()), made.end());
 }
 
+TEST(KeyComposerTest, APartIsFoundAndReadBackInAComposedKey) {
+  const std::vector<std::string> parts{"a", "", "b|c", "\\", "x\\|", "last"};
+  std::string key;
+  for (const std::string& part : parts) key += (&part == parts.data() ? "" : "|") + escape_key_part(part);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const auto [begin, end] = find_key_part(key, i);
+    std::string part;
+    unescape_key_part(std::string_view(key).substr(begin, end - begin), part);
+    EXPECT_EQ(part, parts[i]) << i << " in " << key;
+  }
+}
+
 TEST(KeyComposerTest, MissingPartsAndEmptyParts) {
   const ComposedKey key{
       {{ComposedKey::From::kField, 0, ""}, {ComposedKey::From::kFile, 0, ""}, {ComposedKey::From::kConstant, 0, "x"}}};

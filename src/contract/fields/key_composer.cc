@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/check.h"
+
 namespace alcedo::contract {
 namespace {
 
@@ -24,6 +26,8 @@ PartText part_text(const ComposedKey::Part& part, const KeySource& source) {
       return source.file;
     case ComposedKey::From::kMetric:
       return source.metric;
+    case ComposedKey::From::kMasked:
+      return source.masked[part.field];
     case ComposedKey::From::kConstant:
       break;
   }
@@ -59,6 +63,28 @@ std::string escape_key_part(std::string_view part) {
   std::string text(part.size() + escapes(part), '\0');
   write_part(text.data(), part, true);
   return text;
+}
+
+std::pair<std::size_t, std::size_t> find_key_part(std::string_view key, std::size_t index) {
+  std::size_t begin = 0;
+  std::size_t at = 0;
+  for (;; ++at) {
+    if (at < key.size() && key[at] == kEscape) {
+      ++at;
+    } else if (at >= key.size() || key[at] == kJoin) {
+      if (index-- == 0) return {begin, std::min(at, key.size())};
+      CHECK(at < key.size());
+      begin = at + 1;
+    }
+  }
+}
+
+void unescape_key_part(std::string_view escaped, std::string& part) {
+  part.clear();
+  for (std::size_t i = 0; i < escaped.size(); ++i) {
+    if (escaped[i] == kEscape && i + 1 < escaped.size()) ++i;
+    part += escaped[i];
+  }
 }
 
 void compose_key(const ComposedKey& composed, const KeySource& source, TextArena& arena, Key& key) {
