@@ -322,11 +322,11 @@ class PlanCompiler {
 
 }  // namespace
 
-MetricTraits EventPlan::traits_of(std::string_view metric) const {
+MetricTraits EventPlan::traits_of(std::string_view name) const {
   MetricTraits traits;
   traits.counter =
-      std::ranges::any_of(spec.counters, [&](const auto& pattern) { return matches_pattern(pattern, metric); });
-  const auto fits = [&](const MetricStep& step) { return matches_pattern(step.pattern, metric); };
+      std::ranges::any_of(spec.counters, [&](const auto& pattern) { return matches_pattern(pattern, name); });
+  const auto fits = [&](const MetricStep& step) { return matches_pattern(step.pattern, name); };
   if (const auto at = std::ranges::find_if(spec.steps, fits); at != spec.steps.end()) {
     traits.step = static_cast<float>(at->step);
   }

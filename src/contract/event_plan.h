@@ -77,7 +77,7 @@ struct EventPlan {
   EventLayout layout;
   bool keys_use_file = false;
 
-  MetricTraits traits_of(std::string_view metric) const;
+  MetricTraits traits_of(std::string_view name) const;
 };
 
 /// What one partition adds to the plan.
