@@ -195,6 +195,29 @@ TEST_F(FeatureServiceTest, AFeatureServiceIsAllThatTheGivenEntitiesCover) {
                          R"("spend__count_1m","spend__sum_1m","costs__count_1m","costs__sum_1m"]})"));
 }
 
+TEST_F(FeatureServiceTest, AViewOfTwoPipelinesIsNamedWithItsPipeline) {
+  ServedPipeline one;
+  one.name = "payments";
+  one.plan = &plan_;
+  one.vectors = &store_;
+  one.keys = {{"card", "", false, false}, {"card", "currency", false, false}};
+  features::VectorStore empty(plan_);
+  ServedPipeline two = one;
+  two.name = "refunds";
+  two.vectors = &empty;
+  write(0, "c1", 1000, 1);
+  OnlineFeatures both({one, two});
+  const auto ask = [&](std::string_view feature) {
+    return both.answer(fmt::format(R"({{"features":["{}"],"entities":{{"card":["c1"]}}}})", feature), 0);
+  };
+  EXPECT_EQ(ask("pace:gap_s").status, 400);
+  EXPECT_THAT(ask("pace:gap_s").body, HasSubstr("write payments/pace:gap_s"));
+  EXPECT_THAT(ask("payments/pace:gap_s").body,
+              HasSubstr(R"("statuses":["PRESENT"],"event_timestamps":["1970-01-01T00:00:01.000Z"])"));
+  EXPECT_THAT(ask("refunds/pace:gap_s").body, HasSubstr("NOT_FOUND"));
+  EXPECT_EQ(ask("refund/pace:gap_s").status, 404);
+}
+
 TEST_F(FeatureServiceTest, EveryWrongRequestIsToldWhatWasExpected) {
   serve();
   Client client(port());  // one connection throughout: a wrong request does not end it

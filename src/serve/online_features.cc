@@ -52,8 +52,9 @@ bool is_private_text(std::string_view text) {
 }
 
 struct ViewColumn {
-  std::string name;  // without the view's
-  std::size_t at;    // in the stage's vector
+  std::string name;       // without the view's
+  std::string full_name;  // "view__name"
+  std::size_t at;         // in the stage's vector
 };
 
 struct View {
@@ -89,6 +90,9 @@ struct Request {
 struct OnlineFeatures::Impl {
   std::vector<ServedPipeline> pipelines;
   std::vector<View> views;
+  // "view:feature" where one pipeline has it; with a null view where several have. Most requests are answered by it;
+  // resolve() has the words for the rest.
+  std::map<std::string, Wanted, std::less<>> by_reference;
   simdjson::dom::parser parser{kBodyBytesMax};
 
   explicit Impl(std::vector<ServedPipeline> given) : pipelines(std::move(given)) {
@@ -103,9 +107,17 @@ struct OnlineFeatures::Impl {
         const auto columns = pipeline.vectors->columns(view.stage);
         for (std::size_t at = 0; at < columns.size(); ++at) {
           const auto& column = plan.columns()[columns[at]];
-          if (column.feature == f) view.columns.push_back({column.name.substr(spec.name.size() + 1), at});
+          if (column.feature != f) continue;
+          const std::string name = column.name.substr(spec.name.size() + 1);
+          view.columns.push_back({name, fmt::format("{}__{}", spec.name, name), at});
         }
         views.push_back(std::move(view));
+      }
+    }
+    for (const View& view : views) {
+      for (const ViewColumn& column : view.columns) {
+        const auto [at, is_new] = by_reference.emplace(view.name + ":" + column.name, Wanted{&view, &column});
+        if (!is_new) at->second.view = nullptr;
       }
     }
   }
@@ -183,6 +195,10 @@ struct OnlineFeatures::Impl {
 
   // "view:feature", or "pipeline/view:feature" where two pipelines have a view of that name.
   Answer<Wanted> resolve(std::string_view reference, const std::vector<EntityColumn>& entities) const {
+    if (const auto known = by_reference.find(reference);
+        known != by_reference.end() && known->second.view != nullptr && covers(entities, *known->second.view)) {
+      return known->second;
+    }
     const std::size_t colon = reference.find(':');
     if (colon == std::string_view::npos) {
       return wrong(fmt::format("features: expected VIEW:FEATURE, such as {}:{}, found '{}'", views.front().name,
@@ -314,20 +330,22 @@ struct OnlineFeatures::Impl {
     return request;
   }
 
-  static std::string name_of(const Wanted& wanted, bool full) {
-    return full ? fmt::format("{}__{}", wanted.view->name, wanted.column->name) : wanted.column->name;
+  static const std::string& name_of(const Wanted& wanted, bool full) {
+    return full ? wanted.column->full_name : wanted.column->name;
   }
 
   static Answer<bool> names_are_unique(const Request& request) {
-    std::map<std::string, const Wanted*> seen;
-    for (const auto& wanted : request.wanted) {
-      const auto [at, is_new] = seen.emplace(name_of(wanted, request.full_names), &wanted);
-      if (is_new) continue;
-      if (at->second->view == wanted.view) return wrong(fmt::format("feature '{}' is asked for twice", at->first));
-      return wrong(fmt::format("'{}' is a feature of views '{}' and '{}': set full_feature_names to true", at->first,
-                               at->second->view->name, wanted.view->name));
-    }
-    return true;
+    std::vector<const Wanted*> sorted;
+    for (const auto& wanted : request.wanted) sorted.push_back(&wanted);
+    const auto name = [&](const Wanted* wanted) -> const std::string& { return name_of(*wanted, request.full_names); };
+    std::ranges::stable_sort(sorted, {}, name);
+    const auto twice = std::ranges::adjacent_find(sorted, {}, name);
+    if (twice == sorted.end()) return true;
+    const Wanted& first = **twice;
+    const Wanted& second = **(twice + 1);
+    if (first.view == second.view) return wrong(fmt::format("feature '{}' is asked for twice", name(&first)));
+    return wrong(fmt::format("'{}' is a feature of views '{}' and '{}': set full_feature_names to true", name(&first),
+                             first.view->name, second.view->name));
   }
 
   static std::string key_text(const View& view, const Request& request, std::size_t row) {
@@ -342,6 +360,7 @@ struct OnlineFeatures::Impl {
   struct Vector {
     bool found = false;
     std::int64_t time_ms = 0;
+    std::string time;  // as the answer shows it, once for all features
     std::vector<float> values;
   };
 
@@ -357,6 +376,7 @@ struct OnlineFeatures::Impl {
         rows[row].values.resize(view.pipeline->vectors->columns(view.stage).size());
         const std::string text = key_text(view, request, row);
         rows[row].found = view.pipeline->vectors->read(view.stage, make_key(text), rows[row].time_ms, rows[row].values);
+        rows[row].time = format_iso_time(rows[row].found ? rows[row].time_ms : 0);
       }
     }
 
@@ -395,7 +415,7 @@ struct OnlineFeatures::Impl {
                                                                 : "NULL_VALUE");
       }
       json.end_array().key("event_timestamps").begin_array();
-      for (const auto& v : rows) json.value(v.found ? format_iso_time(v.time_ms) : kNoTime);
+      for (const auto& v : rows) json.value(v.time);
       json.end_array().end_object();
     }
     json.end_array().end_object();
