@@ -171,8 +171,8 @@ void add_features(CLI::App& app, int& exit_code) {
   const char* examples =
       "Examples:\n"
       "  alcedo run pipelines/payments --source 'simulate:payments?rate=1000' --pages-to-file --listen 127.0.0.1:8787\n"
-      "  alcedo features get payments merchant m_17\n"
-      "  alcedo features get payments card card_17 currency EUR --json\n"
+      "  alcedo features get payments merchant m-000042\n"
+      "  alcedo features get payments card c-00000017 currency EUR --json\n"
       "Money is kept by entity and currency, so such features need both. Private keys are given as they are, or as\n"
       "alerts show them (h:...). docs/serving.md has the same over HTTP.";
   features->footer(examples);

@@ -46,6 +46,8 @@ std::string escaped(std::string_view part) {
   return out;
 }
 
+std::string quoted_time(std::int64_t time_ms) { return '"' + format_iso_time(time_ms) + '"'; }
+
 bool is_private_text(std::string_view text) {
   return text.size() == 34 && text.starts_with("h:") &&
          std::ranges::all_of(text.substr(2), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
@@ -376,7 +378,7 @@ struct OnlineFeatures::Impl {
         rows[row].values.resize(view.pipeline->vectors->columns(view.stage).size());
         const std::string text = key_text(view, request, row);
         rows[row].found = view.pipeline->vectors->read(view.stage, make_key(text), rows[row].time_ms, rows[row].values);
-        rows[row].time = format_iso_time(rows[row].found ? rows[row].time_ms : 0);
+        rows[row].time = quoted_time(rows[row].found ? rows[row].time_ms : 0);
       }
     }
 
@@ -385,14 +387,14 @@ struct OnlineFeatures::Impl {
     for (const auto& entity : request.entities) json.value(entity.name);
     for (const auto& wanted : request.wanted) json.value(name_of(wanted, request.full_names));
     json.end_array().end_object().key("results").begin_array();
-    static const std::string kNoTime = format_iso_time(0);
+    static const std::string kNoTime = quoted_time(0);
     for (const auto& entity : request.entities) {
       json.begin_object().key("values").begin_array();
       for (const auto& shown : entity.shown) json.raw(shown);
       json.end_array().key("statuses").begin_array();
-      for (std::size_t row = 0; row < request.rows; ++row) json.value("PRESENT");
+      for (std::size_t row = 0; row < request.rows; ++row) json.raw(R"("PRESENT")");
       json.end_array().key("event_timestamps").begin_array();
-      for (std::size_t row = 0; row < request.rows; ++row) json.value(kNoTime);
+      for (std::size_t row = 0; row < request.rows; ++row) json.raw(kNoTime);
       json.end_array().end_object();
     }
     for (const auto& wanted : request.wanted) {
@@ -409,13 +411,13 @@ struct OnlineFeatures::Impl {
       }
       json.end_array().key("statuses").begin_array();
       for (const auto& v : rows) {
-        json.value(!v.found                                     ? "NOT_FOUND"
-                   : old(v)                                     ? "OUTSIDE_MAX_AGE"
-                   : std::isfinite(v.values[wanted.column->at]) ? "PRESENT"
-                                                                : "NULL_VALUE");
+        json.raw(!v.found                                     ? R"("NOT_FOUND")"
+                 : old(v)                                     ? R"("OUTSIDE_MAX_AGE")"
+                 : std::isfinite(v.values[wanted.column->at]) ? R"("PRESENT")"
+                                                              : R"("NULL_VALUE")");
       }
       json.end_array().key("event_timestamps").begin_array();
-      for (const auto& v : rows) json.value(v.time);
+      for (const auto& v : rows) json.raw(v.time);
       json.end_array().end_object();
     }
     json.end_array().end_object();
