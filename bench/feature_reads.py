@@ -4,7 +4,8 @@
 usage: feature_reads.py [--build DIR] [--events-rate N] [--rate N] [--seconds N]
 
 Starts `alcedo run pipelines/payments --listen` on simulated payments, and redis-server (Debian's package), both on free
-loopback ports; ends both by their pids. Prints one JSON object. Needs `./dev build` with benchmarks: cmake --preset release.
+loopback ports; ends both by their pids. Prints one JSON object. Needs the targets alcedo and feature_reads
+of `cmake --preset release`.
 """
 
 import argparse

@@ -14,7 +14,7 @@
 namespace alcedo::features {
 namespace {
 
-// A rolling feature of six columns by "card" and a baseline by "shop": two stages.
+// A rolling feature of 36 columns by "card" and a baseline by "shop": two stages.
 FeaturePlan two_stages() {
   FeatureOptions options;
   options.layout.numbers = {{"amount", false}};
@@ -26,7 +26,7 @@ FeaturePlan two_stages() {
   spend.stats = {
       Stat::kCount, Stat::kSum, Stat::kMean, Stat::kStd, Stat::kMin, Stat::kMax,
   };
-  spend.windows_ms = {60'000};
+  spend.windows_ms = {60'000, 120'000, 300'000, 600'000, 1'800'000, 3'600'000};
   FeatureSpec ticket;
   ticket.name = "ticket";
   ticket.kind = FeatureKind::kBaseline;
@@ -205,6 +205,44 @@ TEST(VectorStoreTest, ReadersSeeWholeVectorsWhileTheyAreReplacedAndEvicted) {
   EXPECT_EQ(mixed.load(), 0U);
   EXPECT_GT(found.load(), 0U);
   EXPECT_GT(store.counters().evicted, 0U);
+}
+
+// One entity, written back to back, so that nearly every read meets a write on another core.
+TEST(VectorStoreTest, AReaderOfTheHottestEntitySeesWholeVectors) {
+  const FeaturePlan plan = two_stages();
+  VectorStore store(plan);
+  constexpr std::uint32_t kRows = 64;
+  EventBatch batch(plan.options().layout);
+  batch.reset(kRows, 1);
+  FeatureMatrix features;
+  features.reset(kRows, plan.columns().size());
+  std::vector<std::uint32_t> rows;
+  for (std::uint32_t row = 0; row < kRows; ++row) {
+    rows.push_back(row);
+    for (auto& key : batch.keys(row)) key = make_key("hot");
+    batch.header(row).time_ms = 1000;
+    for (float& column : features.row(row)) column = static_cast<float>(row);
+  }
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    while (!stop.load(std::memory_order_relaxed)) store.write(0, batch, rows, features);
+  });
+  const Key key = make_key("hot");
+  std::vector<float> values(store.columns(0).size());
+  std::int64_t time_ms = 0;
+  std::uint64_t mixed = 0;
+  for (int found = 0; found < 100'000;) {
+    if (!store.read(0, key, time_ms, values)) continue;
+    ++found;
+    for (const float value : values) {
+      if (value == values.front()) continue;
+      ++mixed;
+      break;
+    }
+  }
+  stop.store(true);
+  writer.join();
+  EXPECT_EQ(mixed, 0U);
 }
 
 }  // namespace
