@@ -24,7 +24,7 @@ ALLOWED = {
     "alert": {"core"},
     "evaluate": {"core"},
     "monitor": {"core"},
-    "serve": {"core"},
+    "serve": {"core", "features"},
     "pipeline": {"core", "contract", "ingest", "features", "models", "decide", "alert", "evaluate", "monitor"},
 }
 

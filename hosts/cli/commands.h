@@ -16,5 +16,6 @@ void add_replay(CLI::App& app, int& exit_code);
 void add_evaluate(CLI::App& app, int& exit_code);
 void add_bench(CLI::App& app, int& exit_code);
 void add_demo(CLI::App& app, int& exit_code);
+void add_features(CLI::App& app, int& exit_code);
 
 }  // namespace alcedo::cli

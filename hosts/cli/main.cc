@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   add_replay(app, exit_code);
   add_evaluate(app, exit_code);
   add_bench(app, exit_code);
+  add_features(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const std::system_error& problem) {  // fmt's word for a stdout that takes no more

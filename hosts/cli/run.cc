@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "core/time.h"
 #include "pipeline/service.h"
+#include "serving.h"
 #include "terminal.h"
 
 namespace alcedo::cli {
@@ -20,6 +21,8 @@ struct RunArguments {
   std::string warm_up;
   std::string data = "alcedo-data";
   std::string speed = "max";
+  std::string listen;
+  std::size_t served_entities_max = 1'000'000;
   std::size_t workers = cores();
   bool follow = false;
   bool pages_to_file = false;
@@ -76,6 +79,15 @@ int run(const RunArguments& arguments) {
   if (!speed) return kUsage;
   const auto sources = source_uris(arguments.source);
   if (!sources) return kUsage;
+  serve::ListenAddress listen;
+  if (!arguments.listen.empty()) {
+    auto parsed = serve::parse_listen_address(arguments.listen);
+    if (!parsed) {
+      complain(fmt::format("--listen {}", parsed.error().message));
+      return kUsage;
+    }
+    listen = *parsed;
+  }
   std::vector<std::unique_ptr<pipeline::Service>> services;
   // Before any thread starts: they inherit the blocked signals.
   StopOnSignal on_signal([&services] {
@@ -109,6 +121,7 @@ int run(const RunArguments& arguments) {
     options.workers = arguments.workers;
     options.speed = *speed;
     options.follow = arguments.follow;
+    if (!arguments.listen.empty()) options.served_entities_max = arguments.served_entities_max;
     options.live = uri->scheme == "host" || uri->scheme == "stdin" || arguments.follow;
     options.on_problem = [name = pipeline->name, last = std::make_shared<std::int64_t>(0)](const std::string& problem) {
       if (steady_ns() - *last < 1'000'000'000) return;
@@ -123,6 +136,16 @@ int run(const RunArguments& arguments) {
                  : kFailed;
     }
     services.push_back(std::move(*service));
+  }
+  std::unique_ptr<serve::HttpServer> server;  // goes before the services whose vectors it reads
+  if (!arguments.listen.empty()) {
+    auto started = serve_pipelines(listen, services);
+    if (!started) {
+      complain(started.error().message);
+      return kFailed;
+    }
+    server = std::move(*started);
+    spdlog::info("serving features on http://{}:{}", listen.host, server->port());
   }
   for (auto& service : services) {
     spdlog::info("{}: reading {} into {}", service->pipeline().name, fmt::join(*sources, " "),
@@ -170,6 +193,13 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("--workers", arguments->workers, "threads that share the keys")
       ->capture_default_str()
       ->check(CLI::Range(1, 64));
+  command->add_option("--listen", arguments->listen,
+                      "serve the newest features over HTTP on ADDRESS:PORT of loopback; port 0: a free one, printed");
+  command
+      ->add_option("--served-entities", arguments->served_entities_max,
+                   "with --listen, vectors kept of each kind of entity; beyond, the oldest go")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100'000'000));
   command->add_flag("--follow", arguments->follow, "go on when the file grows");
   command->add_flag("--pages-to-file", arguments->pages_to_file,
                     "write what PagerDuty would get to DATA/PIPELINE/ROUTE.ndjson instead; needs no key, pages nobody");
@@ -179,6 +209,8 @@ void add_run(CLI::App& app, int& exit_code) {
       "  alcedo run pipelines/infrastructure --source host: --pages-to-file\n"
       "  PAGERDUTY_ROUTING_KEY=... alcedo run pipelines/infrastructure --source host:\n"
       "  alcedo run my-pipeline --events app.ndjson.gz --speed 10x\n"
+      "  alcedo run my-pipeline --events app.ndjson --follow --listen 127.0.0.1:8787   then: alcedo features get "
+      "--help\n"
       "  journalctl -fo json | alcedo run docs/examples/journal --source stdin:\n"
       "  kcat -C -b localhost:9092 -t payments -u | alcedo run pipelines/payments --source stdin:\n"
       "Alerts go where the pipeline's alerts: section says; PagerDuty's key is read from the environment\n"

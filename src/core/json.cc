@@ -38,9 +38,12 @@ void append_json_string(std::string& out, std::string_view text) {
   const auto* p = reinterpret_cast<const unsigned char*>(text.data());
   for (std::size_t i = 0; i < text.size();) {
     const unsigned char c = p[i];
-    if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
-      out.push_back(static_cast<char>(c));
-      ++i;
+    // Most texts are plain: what is goes out in one piece.
+    std::size_t plain = i;
+    while (plain < text.size() && p[plain] >= 0x20 && p[plain] < 0x80 && p[plain] != '"' && p[plain] != '\\') ++plain;
+    if (plain > i) {
+      out.append(text.substr(i, plain - i));
+      i = plain;
       continue;
     }
     switch (c) {

@@ -102,6 +102,7 @@ void Engine::process(const EventBatch& batch, std::span<const Tick> ticks, Engin
         if (batch.key(row, slot).group * workers / kKeyGroups == w) mine.push_back(row);
       }
       stages_[w][s].process(batch, mine, global_, snapshots_, out.features);
+      if (vectors_) vectors_->write(s, batch, mine, out.features);
     }
   };
   const std::size_t n = batch.order.size();
@@ -113,6 +114,10 @@ void Engine::process(const EventBatch& batch, std::span<const Tick> ticks, Engin
     pool_.run([&](std::size_t w) { score_rows(batch, n * w / workers, n * (w + 1) / workers, out); });
   }
   decide_rows(batch, ticks, out);
+}
+
+void Engine::keep_vectors(const features::VectorStore::Options& options) {
+  vectors_ = std::make_unique<features::VectorStore>(plan_, options);
 }
 
 void Engine::score_rows(const EventBatch& batch, std::size_t first, std::size_t last, EngineOutput& out) const {

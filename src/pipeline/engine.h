@@ -16,6 +16,7 @@
 #include "decide/silence.h"
 #include "features/plan.h"
 #include "features/stage.h"
+#include "features/vector_store.h"
 #include "models/detector.h"
 #include "pipeline/pipeline_file.h"
 #include "pipeline/sequencer.h"
@@ -52,6 +53,11 @@ class Engine {
   /// While off, evidence is seen and learnt from but opens no incident (warm-up).
   void set_alerting(bool on) { alerting_ = on; }
 
+  /// From now on the newest vector of each entity is kept for readers of any thread; before the first batch. Without it
+  /// vectors() is null and keeping costs nothing.
+  void keep_vectors(const features::VectorStore::Options& options);
+  const features::VectorStore* vectors() const { return vectors_.get(); }
+
   const features::FeaturePlan& plan() const { return plan_; }
   const decide::Decider& decider() const { return decider_; }
   std::size_t num_detectors() const { return pipeline_.detectors.size(); }
@@ -82,6 +88,7 @@ class Engine {
   features::FeaturePlan plan_;
   features::GlobalBaselines global_;
   std::vector<std::vector<features::KeyedStage>> stages_;  // [worker][stage]
+  std::unique_ptr<features::VectorStore> vectors_;         // null: nobody reads
   std::vector<std::vector<std::uint32_t>> rows_;           // [worker] scratch
   std::vector<std::uint32_t> snapshots_;
   std::vector<models::DeviationDetector> detectors_;  // by detector; empty wishes for absent ones

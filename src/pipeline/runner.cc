@@ -27,6 +27,9 @@ Result<std::unique_ptr<Runner>> Runner::create(const Pipeline& pipeline, Options
   auto engine = Engine::create(pipeline, runner->pool_);
   if (!engine) return std::unexpected(engine.error());
   runner->engine_ = std::move(*engine);
+  if (runner->options_.served_entities_max > 0) {
+    runner->engine_->keep_vectors({.entities_max = runner->options_.served_entities_max});
+  }
   return runner;
 }
 

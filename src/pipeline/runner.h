@@ -66,6 +66,7 @@ class Runner {
     double speed = 0;                             // 1: event time passes as fast as wall time; 0: as fast as possible
     bool live = false;                            // wall time also makes ticks while nothing arrives
     std::array<std::uint8_t, 16> secret{};        // of private fields
+    std::size_t served_entities_max = 0;          // newest vectors kept of each keyed stage, for readers; 0: none
     ingest::DeadLetters* dead_letters = nullptr;  // null: counted only
     Journal* journal = nullptr;
     alert::Ledger* ledger = nullptr;                     // null: changes only go to on_batch

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "contract/fields/siphash.h"
 #include "core/time.h"
 
 namespace alcedo::pipeline {
@@ -165,7 +166,9 @@ Result<> Service::set_up() {
   run.workers = options_.workers;
   run.speed = options_.speed;
   run.live = options_.live;
-  run.secret = *secret;
+  secret_ = *secret;
+  run.secret = secret_;
+  run.served_entities_max = options_.served_entities_max;
   run.dead_letters = dead_letters_.get();
   run.journal = journal_.get();
   run.ledger = ledger_.get();
@@ -186,6 +189,12 @@ void Service::start() {
     if (auto synced = journal_->sync(); !synced && outcome_) outcome_ = synced;
     finished_.store(true, std::memory_order_release);
   });
+}
+
+std::string Service::private_text(std::string_view value) const {
+  std::string text(contract::kPrivateTextBytes, '\0');
+  contract::write_private_text(secret_, value, text.data());
+  return text;
 }
 
 Result<> Service::wait() {

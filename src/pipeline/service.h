@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -35,6 +36,7 @@ class Service {
     double speed = 0;
     bool follow = false;                   // a file that grows
     bool live = true;                      // wall time makes ticks while nothing arrives
+    std::size_t served_entities_max = 0;   // newest vectors kept of each keyed stage, for readers; 0: none
     bool keep_due = false;                 // remember due times, for latency measurements
     std::int64_t stop_patience_ms = 3000;  // how long the outbox may take to empty at the end
     std::uint64_t dead_letter_bytes_max = 64 << 20;
@@ -63,6 +65,8 @@ class Service {
   alert::Deliverer::Stats delivery_stats() const { return deliverer_->stats(); }
   alert::Ledger& ledger() { return *ledger_; }
   ingest::Source& source() { return *source_; }
+  /// How a private field's value appears in keys: "h:" and 32 hex digits.
+  std::string private_text(std::string_view value) const;
 
  private:
   Service(const Pipeline& pipeline, Options options) : pipeline_(pipeline), options_(std::move(options)) {}
@@ -71,6 +75,7 @@ class Service {
   Pipeline pipeline_;
   Options options_;
   int lock_fd_ = -1;
+  std::array<std::uint8_t, 16> secret_{};
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<ingest::DeadLetters> dead_letters_;
   std::unique_ptr<alert::Ledger> ledger_;
