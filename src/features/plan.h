@@ -33,7 +33,7 @@ struct FeatureSpec {
   int number_2 = -1;        // kGeo: the longitude's slot (number is the latitude's), degrees
   int other_key = -1;       // kDistinct, kRarity: slot of the key whose values are looked at
   std::vector<Stat> stats;  // kRolling
-  std::vector<std::int64_t> windows_ms;  // kRolling, kVelocity; ascending, each a multiple of 60 ms
+  std::vector<std::int64_t> windows_ms;  // kRolling, kVelocity, kDistinct; ascending, each a multiple of 60 ms
   bool including = false;                // windows read after the event is added, instead of the past only
   // kBaseline, and the deviations that detectors ask of other columns:
   std::int64_t half_life_ms = 14 * 86'400'000LL;
