@@ -16,10 +16,11 @@ enum class FeatureKind : std::uint8_t {
   kVelocity,  // events and amount a window, ratios of the windows' rates, gap since the last event
   kBaseline,  // a number against its own history
   // Worked by operators (operator.h):
-  kGeo,       // speed from the last place, distance from the learnt home
-  kDistinct,  // how many different values of another key in each window
-  kRarity,    // how often the entity showed this value of another key, against how often it showed any
-  kContext,   // how much history the entity has, how late the event is, how many of its numbers are missing
+  kGeo,        // speed from the last place, distance from the learnt home
+  kDistinct,   // how many different values of another key in each window
+  kQuantiles,  // quartiles of a number in each window
+  kRarity,     // how often the entity showed this value of another key, against how often it showed any
+  kContext,    // how much history the entity has, how late the event is, how many of its numbers are missing
 };
 
 enum class Stat : std::uint8_t { kCount, kSum, kMean, kStd, kMin, kMax };
@@ -33,8 +34,9 @@ struct FeatureSpec {
   int number_2 = -1;        // kGeo: the longitude's slot (number is the latitude's), degrees
   int other_key = -1;       // kDistinct, kRarity: slot of the key whose values are looked at
   std::vector<Stat> stats;  // kRolling
-  std::vector<std::int64_t> windows_ms;  // kRolling, kVelocity, kDistinct; ascending, each a multiple of 60 ms
-  bool including = false;                // windows read after the event is added, instead of the past only
+  std::vector<std::int64_t>
+      windows_ms;          // kRolling, kVelocity, kDistinct, kQuantiles; ascending, each a multiple of 60 ms
+  bool including = false;  // windows read after the event is added, instead of the past only
   // kBaseline, and the deviations that detectors ask of other columns:
   std::int64_t half_life_ms = 14 * 86'400'000LL;
   std::int64_t accept_ms = 0;  // a new level is accepted after deviating this long; 0: half_life / 8
