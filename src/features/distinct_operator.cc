@@ -79,15 +79,19 @@ double likeliest_number(const std::uint32_t (&occupied)[kRanks]) {
     double value = -empty;
     double slope = 0;
     double grown = std::expm1(n * kLast);  // exp(n p) - 1 of the rank at hand; (1 + e)^2 - 1 = e (e + 2)
-    for (std::uint32_t rank = kRanks; rank-- > 0 && grown < 1e100;) {
-      const double p = probability(rank);
-      const double term = occupied[rank] * p / grown;
-      value += term;
-      slope -= term * p * (grown + 1) / grown;
+    for (std::uint32_t rank = kRanks; rank-- > 0 && grown < 1e6;) {
+      if (occupied[rank] != 0) {
+        const double p = probability(rank);
+        const double inverse = 1 / grown;
+        const double term = occupied[rank] * p * inverse;
+        value += term;
+        slope -= term * p * (1 + inverse);
+      }
       if (rank < kRanks - 1) grown *= grown + 2;  // the last two ranks are equally likely
     }
     const double next = slope == 0 ? n : std::max(n / 4, n - value / slope);
-    const bool done = std::fabs(next - n) <= 1e-6 * n;
+    // Each step squares what is left of the error.
+    const bool done = std::fabs(next - n) <= 1e-3 * n;
     n = next;
     if (done) break;
   }
