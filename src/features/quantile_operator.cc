@@ -197,7 +197,7 @@ class QuantileOperator final : public Operator {
   }
 
   /// For each window whose panes reach back to what is being forgotten for the first time: until now the list held all
-  /// of them.
+  /// of their values, and what it holds is no older than what is being forgotten.
   void begin_sketches(QuantileState& state, std::uint32_t* sketches, std::int64_t clock) {
     const List list = list_of(state);
     for (std::size_t window = 0; window < first_.size(); ++window) {
@@ -205,8 +205,7 @@ class QuantileOperator final : public Operator {
       sketches[window] = sketches_.create(pane_[window]);
       state.has_forgotten = 1;
       for (std::uint32_t i = 0; i < state.known; ++i) {
-        const std::int64_t unit = unit_from(list.units[i], clock);
-        if (unit >= pane_first_[window]) sketches_.add(sketches[window], list.values[i], pane_of(window, unit));
+        sketches_.add(sketches[window], list.values[i], pane_of(window, unit_from(list.units[i], clock)));
       }
     }
   }

@@ -33,13 +33,21 @@ std::int32_t joined(std::int32_t code) {
   return code < 0 ? -(power + kCodeOffset) : power + kCodeOffset;
 }
 
-// The value that is off by the same share from both ends of the cell: 2 gamma^power / (gamma + 1).
-double value_of(std::int32_t code, std::uint32_t level) {
-  if (code == 0) return 0;
-  const double width = log_gamma(level);
-  const double magnitude = std::exp((std::abs(code) - kCodeOffset) * width + std::log(2 / (std::exp(width) + 1)));
-  return code < 0 ? -magnitude : magnitude;
-}
+// What the cells of a level say: the value that is off by the same share from both ends, 2 gamma^power / (gamma + 1).
+class CellValues {
+ public:
+  explicit CellValues(std::uint32_t level)
+      : width_(log_gamma(level)), centre_(std::log(2 / (std::exp(log_gamma(level)) + 1))) {}
+  double of(std::int32_t code) const {
+    if (code == 0) return 0;
+    const double magnitude = std::exp((std::abs(code) - kCodeOffset) * width_ + centre_);
+    return code < 0 ? -magnitude : magnitude;
+  }
+
+ private:
+  double width_;
+  double centre_;
+};
 
 std::size_t slot_of(std::int64_t pane) {
   const std::int64_t slot = pane % kSketchPanes;
@@ -176,17 +184,18 @@ void QuantileSketchStore::quantiles(std::uint32_t handle, std::span<const double
     std::fill(out.begin(), out.end(), std::numeric_limits<double>::quiet_NaN());
     return;
   }
+  const CellValues cells_say(sketch.header->level);
   std::uint32_t at = 0;
   std::uint64_t behind = sketch.totals[0];  // values in cells up to `at`
   for (std::size_t i = 0; i < shares.size(); ++i) {
     const double place = shares[i] * static_cast<double>(count - 1);
     const auto below = static_cast<std::uint64_t>(place);
     while (behind <= below) behind += sketch.totals[++at];
-    const double low = value_of(sketch.codes[at], sketch.header->level);
+    const double low = cells_say.of(sketch.codes[at]);
     const double share_above = place - static_cast<double>(below);
     const bool same_cell = share_above == 0 || behind > below + 1;
     // Every cell holds a value, so the next order statistic is in the next one.
-    const double high = same_cell ? low : value_of(sketch.codes[at + 1], sketch.header->level);
+    const double high = same_cell ? low : cells_say.of(sketch.codes[at + 1]);
     out[i] = low + share_above * (high - low);
   }
 }
