@@ -54,10 +54,10 @@ std::vector<TestEvent> stream(std::uint64_t seed, const testing::StreamOptions& 
 }
 
 // How often cells must have been joined in pairs for all values to fit, from the definition of a cell.
-int level_of(const std::vector<double>& values) {
+int level_of(const std::vector<std::pair<std::int64_t, double>>& values) {
   for (int level = 0;; ++level) {
     std::set<std::pair<int, double>> cells;
-    for (const double x : values) {
+    for (const auto& [time_ms, x] : values) {
       const double power = x == 0 ? 0 : std::ceil(std::log(std::fabs(x)) / std::log(1.02));
       cells.insert({x < 0 ? -1 : x > 0 ? 1 : 0, std::ceil(power / std::pow(2.0, level))});
     }
@@ -111,15 +111,13 @@ void compare(const FeaturePlan& plan, const std::vector<TestEvent>& events, Tall
           const double first = std::floor(static_cast<double>(entity.clock_ms) / grain) - 59;
           std::vector<double> in;
           std::vector<double> in_panes;
-          std::vector<double> ever;
           for (const auto& [time_ms, x] : seen) {
             const double bucket = std::floor(static_cast<double>(time_ms) / grain);
-            ever.push_back(x);
             if (bucket >= first) in.push_back(x);
             if (std::floor(bucket / 10) >= std::floor(first / 10)) in_panes.push_back(x);
           }
           const bool exact = in.size() <= kQuantileExact;
-          const int level = exact ? 0 : level_of(ever);
+          const int level = exact ? 0 : level_of(seen);
           std::vector<double>& sorted = exact ? in : in_panes;
           std::sort(sorted.begin(), sorted.end());
           std::vector<Quartile> want;
@@ -289,6 +287,24 @@ TEST(QuantileOperatorTest, CountersAreSeenAsRates) {
   EXPECT_TRUE(std::isnan(result.rows[0][p50]));
   EXPECT_EQ(result.rows[1][p50], 30);
   EXPECT_EQ(result.rows[2][p50], 20);
+}
+
+TEST(QuantileOperatorTest, DeviationsTakeTheStepOfTheMetric) {
+  FeatureSpec sizes = quantiles("sizes", 0, {kMinuteMs}, true);
+  sizes.half_life_ms = 1'000'000 * kDayMs;
+  const auto plan =
+      FeaturePlan::compile({testing::test_layout(false), {sizes}, {{0, "p50_1m", DeviationMethod::kEwma}}});
+  ASSERT_TRUE(plan.has_value());
+  std::vector<TestEvent> events;
+  for (int i = 0; i < 26; ++i) {
+    events.push_back({1'700'049'600'000 + i * 2 * kMinuteMs, {i < 25 ? 100.0 : 110.0, 0}, {"card", ""}, 0, 12});
+  }
+  const auto result = testing::run(*plan, events, {});
+  const auto at = [&](const char* name) { return result.rows[25][static_cast<std::size_t>(plan->find_column(name))]; };
+  EXPECT_EQ(at("sizes.p50_1m"), 110);
+  EXPECT_NEAR(at("sizes.p50_1m.expected"), 100, 1e-4);
+  EXPECT_NEAR(at("sizes.p50_1m.spread"), std::sqrt(0.01 + 12), 1e-4);
+  EXPECT_NEAR(at("sizes.p50_1m.z"), 10 / std::sqrt(12.01), 1e-4);
 }
 
 TEST(QuantileOperatorTest, MistakesAreNamed) {
