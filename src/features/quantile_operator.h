@@ -22,7 +22,8 @@ inline constexpr std::uint32_t kQuantileExact = 64;  // values known one by one
 /// the pane of its first bucket. A sketch lives while its panes reach back to a value that the list forgot.
 ///
 /// Memory  16 bytes and 4 a window in the record; 12 a listed value in slabs of 4 to 64; at most 9232 a window with
-/// more than 64 values: 768 + 9232 windows + 32 an entity. An idle entity keeps its own until its next event.
+/// more than 64 values: at most 784 + 9236 windows an entity, and what slabs left for larger ones wait for others. An
+/// idle entity keeps its own until its next event.
 /// Cost    a pass over up to 64 values a window, or over up to 256 cells.
 std::string quantile_mistake(const FeatureSpec& spec, const EventLayout& layout);
 std::vector<OperatorColumn> quantile_columns(const FeatureSpec& spec);
