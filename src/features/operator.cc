@@ -6,7 +6,9 @@
 #include "core/check.h"
 #include "features/context_operator.h"
 #include "features/correlation_operator.h"
+#include "features/distinct_operator.h"
 #include "features/geo_operator.h"
+#include "features/quantile_operator.h"
 #include "features/rarity_operator.h"
 
 namespace alcedo::features {
@@ -22,6 +24,8 @@ struct OperatorKind {
 
 constexpr OperatorKind kOperatorKinds[] = {
     {FeatureKind::kGeo, geo_mistake, geo_columns, geo_state_bytes, make_geo_operator},
+    {FeatureKind::kDistinct, distinct_mistake, distinct_columns, distinct_state_bytes, make_distinct_operator},
+    {FeatureKind::kQuantiles, quantile_mistake, quantile_columns, quantile_state_bytes, make_quantile_operator},
     {FeatureKind::kRarity, rarity_mistake, rarity_columns, rarity_state_bytes, make_rarity_operator},
     {FeatureKind::kCorrelation, correlation_mistake, correlation_columns, correlation_state_bytes,
      make_correlation_operator},

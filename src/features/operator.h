@@ -23,6 +23,7 @@ struct EventView {
   std::int64_t clock_ms = 0;  // the entity's before this event; time_ms at its first
   bool first = false;         // the entity's first event
   bool in_order = false;      // at or after the clock; only such events teach what depends on order
+  double number = kMissing;   // FeatureSpec::number as windows see it: of a counter its rate
 };
 
 /// A column of an operator, in its order.

@@ -18,6 +18,7 @@ enum class FeatureKind : std::uint8_t {
   // Worked by operators (operator.h):
   kGeo,          // speed from the last place, distance from the learnt home
   kDistinct,     // how many different values of another key in each window
+  kQuantiles,    // quartiles of a number in each window
   kRarity,       // how often the entity showed this value of another key, against how often it showed any
   kCorrelation,  // Pearson's correlation of two numbers over windows
   kContext,      // how much history the entity has, how late the event is, how many of its numbers are missing
@@ -29,15 +30,17 @@ inline constexpr std::string_view kStatNames[] = {"count", "sum", "mean", "std",
 struct FeatureSpec {
   std::string name;
   FeatureKind kind = FeatureKind::kRolling;
-  int number = -1;    // slot in EventLayout::numbers; -1: events are only counted (velocity without a number)
-  int key = -1;       // slot in EventLayout::keys: the entity
-  int number_2 = -1;  // kGeo: the longitude's slot (number is the latitude's), degrees
+  int number = -1;  // slot in EventLayout::numbers; -1: events are only counted (velocity without a number)
+  int key = -1;     // slot in EventLayout::keys: the entity
+  int number_2 =
+      -1;  // kGeo: the longitude's slot (number is the latitude's), degrees; kCorrelation: the second number's
+  // kDistinct, kRarity: slot of the key whose values are looked at; kCorrelation: of the metric's name
+  int other_key = -1;
   std::vector<std::string> metrics;  // kCorrelation of a long or wide stream: the two metrics' names
-  int other_key =
-      -1;  // kDistinct, kRarity: slot of the key whose values are looked at; kCorrelation: of the metric's name
-  std::vector<Stat> stats;               // kRolling
-  std::vector<std::int64_t> windows_ms;  // kRolling, kVelocity; ascending, each a multiple of 60 ms
-  bool including = false;                // windows read after the event is added, instead of the past only
+  std::vector<Stat> stats;           // kRolling
+  // kRolling, kVelocity, kDistinct, kQuantiles, kCorrelation; ascending, each a multiple of 60 ms
+  std::vector<std::int64_t> windows_ms;
+  bool including = false;  // windows read after the event is added, instead of the past only
   // kBaseline, and the deviations that detectors ask of other columns:
   std::int64_t half_life_ms = 14 * 86'400'000LL;
   std::int64_t accept_ms = 0;  // a new level is accepted after deviating this long; 0: half_life / 8

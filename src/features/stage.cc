@@ -265,9 +265,10 @@ void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std
         break;
     }
   }
-  const EventView view{batch, row, time_ms, header.clock_ms, first, in_order};
+  EventView view{batch, row, time_ms, header.clock_ms, first, in_order};
   for (std::size_t i = 0; i < operators.size(); ++i) {
     const OperatorStep& step = program.operators[i];
+    view.number = step.value == kNoValue ? kMissing : values[step.value];
     operators[i]->update(record + step.offset, view, out.subspan(step.first_column, step.columns));
   }
   for (std::size_t h = 0; h < decays.size(); ++h) {

@@ -90,7 +90,7 @@ double step_of(const FeaturePlan& plan, const Deviation& deviation) {
 
 // Whether the column moves as the number itself does: a mean does, a count or a sum does not.
 bool in_unit_of_number(const FeatureSpec& spec, const Deviation& deviation) {
-  if (spec.kind == FeatureKind::kBaseline) return true;
+  if (spec.kind == FeatureKind::kBaseline || spec.kind == FeatureKind::kQuantiles) return true;
   if (spec.kind != FeatureKind::kRolling) return false;
   return std::ranges::any_of(spec.windows_ms, [&](std::int64_t window) {
     return std::ranges::any_of(std::initializer_list<Stat>{Stat::kMean, Stat::kMin, Stat::kMax, Stat::kStd},
@@ -175,6 +175,8 @@ StageProgram compile_stage(const FeaturePlan& plan, std::size_t stage) {
     const auto columns = operator_columns(features[f]);
     OperatorStep step;
     step.feature = f;
+    if (features[f].kind == FeatureKind::kQuantiles)
+      step.value = index_of(program.numbers, static_cast<std::uint32_t>(features[f].number));
     step.offset = place(operator_state_bytes(features[f]));
     step.first_column = column(plan, features[f].name + "." + columns.front().name);
     step.columns = static_cast<std::uint32_t>(columns.size());
