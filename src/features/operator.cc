@@ -8,6 +8,7 @@
 #include "features/geo_operator.h"
 #include "features/rarity_operator.h"
 #include "features/robust_operator.h"
+#include "features/season_operator.h"
 
 namespace alcedo::features {
 namespace {
@@ -24,6 +25,7 @@ constexpr OperatorKind kOperatorKinds[] = {
     {FeatureKind::kGeo, geo_mistake, geo_columns, geo_state_bytes, make_geo_operator},
     {FeatureKind::kRarity, rarity_mistake, rarity_columns, rarity_state_bytes, make_rarity_operator},
     {FeatureKind::kContext, context_mistake, context_columns, context_state_bytes, make_context_operator},
+    {FeatureKind::kSeason, season_mistake, season_columns, season_state_bytes, make_season_operator},
     {FeatureKind::kRobust, robust_mistake, robust_columns, robust_state_bytes, make_robust_operator},
 };
 

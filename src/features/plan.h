@@ -20,6 +20,7 @@ enum class FeatureKind : std::uint8_t {
   kDistinct,  // how many different values of another key in each window
   kRarity,    // how often the entity showed this value of another key, against how often it showed any
   kContext,   // how much history the entity has, how late the event is, how many of its numbers are missing
+  kSeason,    // a number against its own hour of the week
   kRobust,    // a number against median and MAD of its last 64 values
 };
 
@@ -52,7 +53,7 @@ enum class DeviationMethod : std::uint8_t {
 /// Whether the feature judges its number itself: then it is a deviation of its own, asked for by the feature's name
 /// alone.
 constexpr bool judges_its_number(FeatureKind kind) {
-  return kind == FeatureKind::kBaseline || kind == FeatureKind::kRobust;
+  return kind == FeatureKind::kBaseline || kind == FeatureKind::kSeason || kind == FeatureKind::kRobust;
 }
 
 /// A detector's wish: how far is this column from the entity's own history of it? For a feature that judges its number
@@ -93,7 +94,7 @@ struct Column {
 
 /// Columns, in this order: each feature's own (rolling: stat by stat, windows within; velocity: events, amounts,
 /// ratios, gap_s; baseline: seen, expected, spread, z, history), then the deviations asked for, in the order of the
-/// requests. Deviations: the features' own first (baseline, robust; of the last an operator writes the
+/// requests. Deviations: the features' own first (baseline, season, robust; of the last two an operator writes the
 /// columns), then in the order of the requests.
 ///
 /// Immutable; shared by all workers.
