@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "features/context_operator.h"
+#include "features/cusum_operator.h"
 #include "features/geo_operator.h"
 #include "features/rarity_operator.h"
 #include "features/robust_operator.h"
@@ -27,6 +28,7 @@ constexpr OperatorKind kOperatorKinds[] = {
     {FeatureKind::kContext, context_mistake, context_columns, context_state_bytes, make_context_operator},
     {FeatureKind::kSeason, season_mistake, season_columns, season_state_bytes, make_season_operator},
     {FeatureKind::kRobust, robust_mistake, robust_columns, robust_state_bytes, make_robust_operator},
+    {FeatureKind::kCusum, cusum_mistake, cusum_columns, cusum_state_bytes, make_cusum_operator},
 };
 
 const OperatorKind* find_kind(FeatureKind kind) {

@@ -22,6 +22,7 @@ enum class FeatureKind : std::uint8_t {
   kContext,   // how much history the entity has, how late the event is, how many of its numbers are missing
   kSeason,    // a number against its own hour of the week
   kRobust,    // a number against median and MAD of its last 64 values
+  kCusum,     // slow shifts of a number's level
 };
 
 enum class Stat : std::uint8_t { kCount, kSum, kMean, kStd, kMin, kMax };
@@ -40,7 +41,7 @@ struct FeatureSpec {
   // kBaseline, and the deviations that detectors ask of other columns:
   std::int64_t half_life_ms = 14 * 86'400'000LL;
   std::int64_t accept_ms = 0;  // a new level is accepted after deviating this long; 0: half_life / 8
-  // kSeason, kRobust use them too.
+  // kSeason, kRobust, kCusum use them too.
   std::uint32_t min_history =
       20;  // values before a deviation counts; below, the global baseline serves (baselines only)
 };
