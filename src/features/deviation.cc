@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "core/event.h"
 
@@ -104,6 +105,32 @@ DeviationReading QuartileStore::read(const QuartileState& state, double x, doubl
   DeviationReading reading = read_quartiles(quantile(0.25), quantile(0.5), quantile(0.75), x, step);
   if (state.history < min_history) reading.z = kMissing;
   return reading;
+}
+
+QuartileStore::MedianReading QuartileStore::median_and_mad(const QuartileState& state) const {
+  if (state.size == 0) return {kMissing, kMissing};
+  const auto* sorted = reinterpret_cast<const double*>(at(state.slab));
+  const int size = state.size;
+  const int middle = size / 2;
+  const bool even = size % 2 == 0;
+  const double median = even ? 0.5 * (sorted[middle - 1] + sorted[middle]) : sorted[middle];
+  // From the middle outwards the distances ascend on either side: they are merged up to their own middle.
+  int below = middle - 1;
+  int above = middle;
+  double nearer = 0;
+  double distance = 0;
+  for (int taken = 0; taken <= middle; ++taken) {
+    nearer = distance;
+    const double down = below >= 0 ? median - sorted[below] : std::numeric_limits<double>::infinity();
+    const double up = above < size ? sorted[above] - median : std::numeric_limits<double>::infinity();
+    distance = std::min(down, up);
+    if (down < up) {
+      --below;
+    } else {
+      ++above;
+    }
+  }
+  return {median, even ? 0.5 * (nearer + distance) : distance};
 }
 
 void QuartileStore::grow(QuartileState& state) {

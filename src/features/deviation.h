@@ -87,6 +87,13 @@ struct QuartileState {
 class QuartileStore {
  public:
   DeviationReading read(const QuartileState& state, double x, double step, std::uint32_t min_history) const;
+  /// Median and the median distance from it (MAD), exact; of an even number of values the mean of the middle two. Cost:
+  /// half the values are walked over. NaN for an empty state.
+  struct MedianReading {
+    double median;
+    double mad;
+  };
+  MedianReading median_and_mad(const QuartileState& state) const;
   void learn(QuartileState& state, double x);
   void prefetch(const QuartileState& state) const;
   std::size_t reserved_bytes() const;

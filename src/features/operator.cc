@@ -6,10 +6,13 @@
 #include "core/check.h"
 #include "features/context_operator.h"
 #include "features/correlation_operator.h"
+#include "features/cusum_operator.h"
 #include "features/distinct_operator.h"
 #include "features/geo_operator.h"
 #include "features/quantile_operator.h"
 #include "features/rarity_operator.h"
+#include "features/robust_operator.h"
+#include "features/season_operator.h"
 
 namespace alcedo::features {
 namespace {
@@ -30,6 +33,9 @@ constexpr OperatorKind kOperatorKinds[] = {
     {FeatureKind::kCorrelation, correlation_mistake, correlation_columns, correlation_state_bytes,
      make_correlation_operator},
     {FeatureKind::kContext, context_mistake, context_columns, context_state_bytes, make_context_operator},
+    {FeatureKind::kSeason, season_mistake, season_columns, season_state_bytes, make_season_operator},
+    {FeatureKind::kRobust, robust_mistake, robust_columns, robust_state_bytes, make_robust_operator},
+    {FeatureKind::kCusum, cusum_mistake, cusum_columns, cusum_state_bytes, make_cusum_operator},
 };
 
 const OperatorKind* find_kind(FeatureKind kind) {

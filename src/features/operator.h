@@ -23,7 +23,8 @@ struct EventView {
   std::int64_t clock_ms = 0;  // the entity's before this event; time_ms at its first
   bool first = false;         // the entity's first event
   bool in_order = false;      // at or after the clock; only such events teach what depends on order
-  double number = kMissing;   // FeatureSpec::number as windows see it: of a counter its rate
+  double value = 0;           // the feature's number, a counter's as a rate; NaN: missing, or the feature reads none
+  double step = 0;            // that number's least step: 1 for money, or the event's own; 0: none is known
 };
 
 /// A column of an operator, in its order.

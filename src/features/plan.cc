@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "core/check.h"
 #include "core/time.h"
 #include "features/operator.h"
 #include "features/stage_program.h"
@@ -49,6 +50,8 @@ Result<> check_feature(const FeatureSpec& spec, const EventLayout& layout) {
   }
   if (has_operator(spec.kind)) {
     if (spec.half_life_ms <= 0) return wrong("half_life must be more than 0");
+    if (spec.accept_ms < 0) return wrong("accept must not be less than 0");
+    if (spec.min_history < 1) return wrong("min_history must be at least 1");
     if (auto mistake = operator_mistake(spec, layout); !mistake.empty()) return wrong(std::move(mistake));
     return spec.windows_ms.empty() ? Result<>() : check_windows(spec);
   }
@@ -66,6 +69,27 @@ Result<> check_feature(const FeatureSpec& spec, const EventLayout& layout) {
     if (distinct.size() != spec.stats.size()) return wrong("a stat is listed twice");
   }
   return check_windows(spec);
+}
+
+// The columns by which an operator judges its feature's number; they exist.
+Deviation own_deviation(const FeaturePlan& plan, std::uint32_t feature) {
+  const FeatureSpec& spec = plan.options().features[feature];
+  const auto column = [&](const char* name) {
+    const int at = plan.find_column(spec.name + "." + name);
+    CHECK(at >= 0);
+    return static_cast<std::uint32_t>(at);
+  };
+  Deviation d;
+  d.request = kNoRequest;
+  d.feature = feature;
+  d.name = spec.name;
+  d.seen = column("seen");
+  d.expected = column(spec.kind == FeatureKind::kRobust ? "median" : "expected");
+  d.spread = column("spread");
+  d.z = column("z");
+  d.history = column("history");
+  d.min_history = spec.min_history;
+  return d;
 }
 
 }  // namespace
@@ -135,6 +159,12 @@ Result<FeaturePlan> FeaturePlan::compile(FeatureOptions options) {
     if (has_operator(spec.kind)) {
       for (const OperatorColumn& column : operator_columns(spec))
         own[f].push_back(add_column(spec.name + "." + column.name, f));
+      if (judges_its_number(spec.kind)) {
+        const Deviation d = own_deviation(plan, f);
+        deviation_of[{d.seen, d.method}] = static_cast<std::uint32_t>(plan.deviations_.size());
+        plan.deviations_.push_back(d);
+        own[f] = {d.seen};
+      }
       continue;
     }
     switch (spec.kind) {
@@ -179,7 +209,7 @@ Result<FeaturePlan> FeaturePlan::compile(FeatureOptions options) {
     const FeatureSpec& spec = features[request.feature];
     bool found = false;
     for (const std::uint32_t seen : own[request.feature]) {
-      const std::string name = spec.kind == FeatureKind::kBaseline ? spec.name : plan.columns_[seen].name;
+      const std::string name = judges_its_number(spec.kind) ? spec.name : plan.columns_[seen].name;
       if (!request.column.empty() && name != spec.name + "." + request.column) continue;
       found = true;
       auto [at, is_new] = deviation_of.try_emplace({seen, request.method}, 0);
@@ -191,13 +221,13 @@ Result<FeaturePlan> FeaturePlan::compile(FeatureOptions options) {
     if (!found) {
       std::string known;
       for (const std::uint32_t column : own[request.feature]) {
-        if (spec.kind == FeatureKind::kBaseline) break;
+        if (judges_its_number(spec.kind)) break;
         known += (known.empty() ? "" : ", ") + plan.columns_[column].name.substr(spec.name.size() + 1);
       }
       return error(ErrorCode::kInvalidArgument,
-                   spec.kind == FeatureKind::kBaseline
-                       ? fmt::format("feature '{}': no column '{}'; a baseline is asked for by its name alone",
-                                     spec.name, request.column)
+                   judges_its_number(spec.kind)
+                       ? fmt::format("feature '{}': no column '{}'; {} is asked for by its name alone", spec.name,
+                                     request.column, spec.kind == FeatureKind::kBaseline ? "a baseline" : "it")
                        : fmt::format("feature '{}': no column '{}'; it has {}", spec.name, request.column, known));
     }
   }

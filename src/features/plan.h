@@ -22,6 +22,9 @@ enum class FeatureKind : std::uint8_t {
   kRarity,       // how often the entity showed this value of another key, against how often it showed any
   kCorrelation,  // Pearson's correlation of two numbers over windows
   kContext,      // how much history the entity has, how late the event is, how many of its numbers are missing
+  kSeason,       // a number against its own hour of the week
+  kRobust,       // a number against median and MAD of its last 64 values
+  kCusum,        // slow shifts of a number's level
 };
 
 enum class Stat : std::uint8_t { kCount, kSum, kMean, kStd, kMin, kMax };
@@ -44,6 +47,7 @@ struct FeatureSpec {
   // kBaseline, and the deviations that detectors ask of other columns:
   std::int64_t half_life_ms = 14 * 86'400'000LL;
   std::int64_t accept_ms = 0;  // a new level is accepted after deviating this long; 0: half_life / 8
+  // kSeason, kRobust, kCusum use them too.
   std::uint32_t min_history =
       20;  // values before a deviation counts; below, the global baseline serves (baselines only)
 };
@@ -53,8 +57,14 @@ enum class DeviationMethod : std::uint8_t {
   kQuartiles,  // distance beyond the quartiles of the last 64 values, in multiples of the IQR
 };
 
-/// A detector's wish: how far is this column from the entity's own history of it? For a baseline feature the column is
-/// its raw number; for others each of the feature's columns.
+/// Whether the feature judges its number itself: then it is a deviation of its own, asked for by the feature's name
+/// alone.
+constexpr bool judges_its_number(FeatureKind kind) {
+  return kind == FeatureKind::kBaseline || kind == FeatureKind::kSeason || kind == FeatureKind::kRobust;
+}
+
+/// A detector's wish: how far is this column from the entity's own history of it? For a feature that judges its number
+/// itself the column is that number; for others each of the feature's columns.
 struct DeviationRequest {
   std::uint32_t feature = 0;  // index into FeatureOptions::features
   std::string column;         // "" for all of the feature's, or one such as "events_1m"
@@ -67,7 +77,7 @@ struct FeatureOptions {
   std::vector<DeviationRequest> deviations;
 };
 
-/// Deviation::request of a baseline feature's own deviation that no detector asked for.
+/// Deviation::request of a feature's own judgement of its number that no detector asked for.
 inline constexpr std::uint32_t kNoRequest = 0xFFFFFFFF;
 
 /// The columns of one deviation in the feature matrix.
@@ -91,7 +101,8 @@ struct Column {
 
 /// Columns, in this order: each feature's own (rolling: stat by stat, windows within; velocity: events, amounts,
 /// ratios, gap_s; baseline: seen, expected, spread, z, history), then the deviations asked for, in the order of the
-/// requests. Deviations: the baselines' own first, then in the order of the requests.
+/// requests. Deviations: the features' own first (baseline, season, robust; of the last two an operator writes the
+/// columns), then in the order of the requests.
 ///
 /// Immutable; shared by all workers.
 class FeaturePlan {

@@ -75,7 +75,7 @@ class QuantileOperator final : public Operator {
     forget_listed(state, spans_.unit_of(event.clock_ms), clock);
     if (!including_) read(state, sketches, clock, out);
     const std::int64_t unit = spans_.unit_of(event.time_ms);
-    if (!std::isnan(event.number) && unit >= oldest_) add(state, sketches, event.number, unit, clock);
+    if (!std::isnan(event.value) && unit >= oldest_) add(state, sketches, event.value, unit, clock);
     if (including_) read(state, sketches, clock, out);
   }
 

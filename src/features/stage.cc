@@ -265,10 +265,12 @@ void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std
         break;
     }
   }
+  const auto metric_step = static_cast<double>(batch.header(row).step);
   EventView view{batch, row, time_ms, header.clock_ms, first, in_order};
   for (std::size_t i = 0; i < operators.size(); ++i) {
     const OperatorStep& step = program.operators[i];
-    view.number = step.value == kNoValue ? kMissing : values[step.value];
+    view.value = step.value < 0 ? kMissing : values[static_cast<std::size_t>(step.value)];
+    view.step = std::max(step.step, metric_step);
     operators[i]->update(record + step.offset, view, out.subspan(step.first_column, step.columns));
   }
   for (std::size_t h = 0; h < decays.size(); ++h) {
@@ -277,7 +279,6 @@ void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std
                     : std::exp2(-static_cast<double>(elapsed_ms) / static_cast<double>(program.half_lives_ms[h]));
   }
   if (in_order) header.clock_ms = time_ms;
-  const auto metric_step = static_cast<double>(batch.header(row).step);
   for (const DeviationStep& step : program.deviations) {
     update_deviation(step, record, time_ms, in_order, global, snapshot, metric_step, out);
   }

@@ -64,13 +64,13 @@ std::uint32_t ring_of(const NumberRings& rings, std::int64_t window_ms) {
 double step_of(const FeaturePlan& plan, const Deviation& deviation) {
   const FeatureSpec& spec = plan.options().features[deviation.feature];
   const bool money = spec.number >= 0 && plan.options().layout.numbers[static_cast<std::size_t>(spec.number)].money;
+  if (judges_its_number(spec.kind)) return money ? 1 : 0;
   if (has_operator(spec.kind)) {
     for (const OperatorColumn& column : operator_columns(spec)) {
       if (deviation.name == spec.name + "." + column.name) return column.step;
     }
     return 0;
   }
-  if (spec.kind == FeatureKind::kBaseline) return money ? 1 : 0;
   for (const std::int64_t window : spec.windows_ms) {
     if (deviation.name == stat_column(spec, Stat::kCount, window)) return 1;
     if (deviation.name == velocity_column(spec, "events", window)) return 1;
@@ -90,12 +90,18 @@ double step_of(const FeaturePlan& plan, const Deviation& deviation) {
 
 // Whether the column moves as the number itself does: a mean does, a count or a sum does not.
 bool in_unit_of_number(const FeatureSpec& spec, const Deviation& deviation) {
-  if (spec.kind == FeatureKind::kBaseline || spec.kind == FeatureKind::kQuantiles) return true;
+  if (judges_its_number(spec.kind) || spec.kind == FeatureKind::kQuantiles) return true;
   if (spec.kind != FeatureKind::kRolling) return false;
   return std::ranges::any_of(spec.windows_ms, [&](std::int64_t window) {
     return std::ranges::any_of(std::initializer_list<Stat>{Stat::kMean, Stat::kMin, Stat::kMax, Stat::kStd},
                                [&](Stat stat) { return deviation.name == stat_column(spec, stat, window); });
   });
+}
+
+// Whether the kind's operator reads EventView::value.
+bool reads_value(FeatureKind kind) {
+  return kind == FeatureKind::kQuantiles || kind == FeatureKind::kSeason || kind == FeatureKind::kRobust ||
+         kind == FeatureKind::kCusum;
 }
 
 void add_reads(const FeaturePlan& plan, const FeatureSpec& spec, NumberRings& rings) {
@@ -175,16 +181,21 @@ StageProgram compile_stage(const FeaturePlan& plan, std::size_t stage) {
     const auto columns = operator_columns(features[f]);
     OperatorStep step;
     step.feature = f;
-    if (features[f].kind == FeatureKind::kQuantiles)
-      step.value = index_of(program.numbers, static_cast<std::uint32_t>(features[f].number));
     step.offset = place(operator_state_bytes(features[f]));
     step.first_column = column(plan, features[f].name + "." + columns.front().name);
     step.columns = static_cast<std::uint32_t>(columns.size());
+    if (reads_value(features[f].kind)) {
+      const auto number = static_cast<std::uint32_t>(features[f].number);
+      step.value = static_cast<int>(index_of(program.numbers, number));
+      step.step = plan.options().layout.numbers[number].money ? 1 : 0;
+    }
     program.operators.push_back(step);
   }
   for (const Deviation& deviation : plan.deviations()) {
     const FeatureSpec& spec = features[deviation.feature];
     if (!here(spec)) continue;
+    if (has_operator(spec.kind) && deviation.name == spec.name && deviation.method == DeviationMethod::kEwma)
+      continue;  // the operator writes its columns
     DeviationStep step;
     step.method = deviation.method;
     step.baseline = spec.kind == FeatureKind::kBaseline;

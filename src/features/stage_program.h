@@ -70,16 +70,14 @@ struct EntityHeader {
   std::uint32_t started;   // 0: made for an event that is not yet worked off
 };
 
-/// OperatorStep::value of a feature that reads no number through the stage.
-inline constexpr std::uint32_t kNoValue = 0xFFFFFFFF;
-
 /// A feature that an operator works.
 struct OperatorStep {
   std::uint32_t feature = 0;
   std::uint32_t offset = 0;        // of its state in the record
   std::uint32_t first_column = 0;  // its columns stand together
   std::uint32_t columns = 0;
-  std::uint32_t value = kNoValue;  // EventView::number, index into StageProgram::numbers
+  int value = -1;   // index into StageProgram::numbers; -1: the operator reads no such number
+  double step = 0;  // the number's least step, as far as the plan knows
 };
 
 struct StageProgram {

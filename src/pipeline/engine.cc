@@ -10,6 +10,7 @@
 #include "contract/fields/money.h"
 #include "core/check.h"
 #include "core/time.h"
+#include "features/operator.h"
 
 namespace alcedo::pipeline {
 namespace {
@@ -237,6 +238,9 @@ double Engine::unit_of(const EventBatch& batch, std::uint32_t row, std::uint32_t
                        std::string* currency) const {
   const auto& spec = pipeline_.features.features[feature];
   if (spec.number < 0 || !pipeline_.features.layout.numbers[static_cast<std::size_t>(spec.number)].money) return 1;
+  // Of operators' columns only what judges or ranks the number itself is in its unit.
+  const bool in_unit = features::judges_its_number(spec.kind) || spec.kind == features::FeatureKind::kQuantiles;
+  if (features::has_operator(spec.kind) && !in_unit) return 1;
   // Counts, ratios and gaps of a money feature are plain numbers.
   const std::string_view stat = column.substr(std::min(column.size(), column.rfind('.') + 1));
   const bool plain =

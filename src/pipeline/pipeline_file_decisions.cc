@@ -62,9 +62,10 @@ void read_wish(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
   if (dot != std::string::npos && draft.feature_sound[index]) {
     wish.column = node.text.substr(dot + 1);
     const auto& columns = draft.feature_columns[index];
-    if (draft.pipeline.features.features[index].kind == FeatureKind::kBaseline) {
+    if (features::judges_its_number(draft.pipeline.features.features[index].kind)) {
       draft.mistakes.add(
-          node, fmt::format("feature '{}' is a baseline and has no columns to choose from; write '{}'", name, name));
+          node, fmt::format("feature '{}' judges its number itself and has no columns to choose from; write '{}'", name,
+                            name));
       return;
     }
     if (std::find(columns.begin(), columns.end(), wish.column) == columns.end()) {

@@ -36,15 +36,16 @@ const std::vector<KindWord> kKindWords{
     {"rolling", FeatureKind::kRolling, true},         {"velocity", FeatureKind::kVelocity, true},
     {"baseline", FeatureKind::kBaseline, false},      {"geo", FeatureKind::kGeo, false},
     {"rarity", FeatureKind::kRarity, false},          {"context", FeatureKind::kContext, false},
-    {"correlation", FeatureKind::kCorrelation, true},
+    {"correlation", FeatureKind::kCorrelation, true}, {"distinct", FeatureKind::kDistinct, true},
+    {"quantiles", FeatureKind::kQuantiles, true},     {"season", FeatureKind::kSeason, false},
+    {"robust", FeatureKind::kRobust, false},          {"cusum", FeatureKind::kCusum, false},
 };
 const std::vector<std::string> kKinds = [] {
   std::vector<std::string> names;
   for (const KindWord& word : kKindWords) names.push_back(word.name);
   return names;
 }();
-const std::vector<std::string> kLaterKinds{"distinct", "deviation", "correlation",
-                                           "quantile", "histogram", "transition"};
+const std::vector<std::string> kLaterKinds{"deviation", "histogram", "transition", "within"};
 const std::vector<std::string> kLaterStats{"p50", "p90", "p95", "p99", "median", "iqr", "rate", "distinct", "skew"};
 
 bool is_metric_shape(const Draft& draft) { return draft.pipeline.events.shape != Shape::kRecord; }
@@ -153,6 +154,8 @@ std::vector<std::string> columns_of(const FeatureSpec& feature) {
       }
     }
   } else if (features::has_operator(feature.kind)) {
+    // One that judges its number is named alone, as a baseline is.
+    if (features::judges_its_number(feature.kind)) return names;
     for (const auto& column : features::operator_columns(feature)) names.push_back(column.name);
   } else if (feature.kind == FeatureKind::kVelocity) {
     for (const std::string& window : windows) names.push_back("events_" + window);
@@ -380,8 +383,9 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
     const YamlNode* windows = map.take("windows");
     feature.windows_ms = windows != nullptr ? read_windows(*windows, draft) : draft.windows_ms;
     sound = sound && !feature.windows_ms.empty();
-    const bool reads_rings = kind == FeatureKind::kRolling || kind == FeatureKind::kVelocity;
-    if (const YamlNode* against = reads_rings ? map.take("against") : nullptr) {
+    const bool has_including = kind == FeatureKind::kRolling || kind == FeatureKind::kVelocity ||
+                               kind == FeatureKind::kDistinct || kind == FeatureKind::kQuantiles;
+    if (const YamlNode* against = has_including ? map.take("against") : nullptr) {
       feature.including = read_choice(*against, mistakes, "value", kAgainst).value_or(0) == 1;
     }
   }

@@ -477,6 +477,14 @@ TEST(PipelineFileTest, FeaturesOfPlaceValueAndCoupleFindTheirSlots) {
   EXPECT_EQ(lines_of("p", loaded.mistakes), "");
   EXPECT_EQ(loaded.pipeline.features.features[0].other_key, 2);
   EXPECT_EQ(loaded.pipeline.events.keys.at(2).parts.at(0).text, "town");
+  for (const std::string feature :
+       {"{distinct: town, by: card, windows: [5m, 1h], against: including}", "{quantiles: ms, by: card, windows: [1h]}",
+        "{season: ms, by: card}", "{robust: ms, by: card}", "{cusum: ms, by: card}"}) {
+    loaded = parse_pipeline(records + feature + "}" + rest, "p.yaml");
+    EXPECT_EQ(lines_of("p", loaded.mistakes), "") << feature;
+    const auto plan = features::FeaturePlan::compile(loaded.pipeline.features);
+    EXPECT_TRUE(plan.has_value()) << feature << ": " << plan.error().message;
+  }
   loaded = parse_pipeline(records + "{correlation: [lat, ms], by: card, windows: [1h]}}" + rest, "p.yaml");
   EXPECT_EQ(lines_of("p", loaded.mistakes), "");
   const std::string metrics = "pipeline: p\nevents: {shape: long, time: t}\nentities: {host: host}\nfeatures: {f: ";
