@@ -118,6 +118,8 @@ TEST(StateTest, ManyRestoresInOneStreamAreUnobservable) {
 
 TEST(StateTest, SavedAndLoadedStateHasTheSameBytes) {
   std::size_t bytes = 0;
+  std::size_t card_bytes = 0;
+  std::size_t cards = 0;
   std::size_t entities = 0;
   for (std::uint64_t seed = 1; seed <= 6; ++seed) {
     const FeaturePlan plan = compiled(testing::state_options(seed % 2 == 1));
@@ -134,8 +136,14 @@ TEST(StateTest, SavedAndLoadedStateHasTheSameBytes) {
       bytes += saved.segments[i].bytes.size();
     }
     entities += driver.entities();
+    for (int d = 0; d < 120; ++d) {
+      std::string row;
+      if (driver.stage(0, 0).save_entity(make_key("card" + std::to_string(d)).hash, row)) ++cards;
+      card_bytes += row.size();
+    }
   }
-  std::cout << entities << " entities in " << bytes << " bytes of segments\n";
+  std::cout << entities << " entities in " << bytes << " bytes of segments; " << cards << " cards in " << card_bytes
+            << " bytes of rows\n";
   EXPECT_GT(entities, 300U);
 }
 
