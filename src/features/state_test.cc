@@ -352,6 +352,53 @@ TEST(StateTest, CraftedBytesNeverBreakAStage) {
   EXPECT_GT(accepted, 500U);
 }
 
+// What bytes claim costs nothing: only what is there is allocated.
+TEST(StateTest, ClaimsOfCountsAndLengthsAreNotBelieved) {
+  const FeaturePlan plan = compiled(testing::state_options(false));
+  for (const std::uint64_t claimed : {std::uint64_t{1} << 20, std::uint64_t{1} << 40, ~std::uint64_t{0}}) {
+    for (const int where : {0, 1, 2, 3}) {
+      std::string body;
+      StateWriter writer(body);
+      writer.u8(3);
+      if (where == 0) writer.varint(claimed);  // length of the key's name
+      if (where != 0) writer.text("card");
+      writer.u64(0);
+      writer.u64(0);
+      writer.varint(where == 1 ? claimed : 0);  // features
+      writer.varint(where == 2 ? claimed : 0);  // parts
+      writer.varint(where == 3 ? claimed : 0);  // entities
+      KeyedStage stage(plan, 0);
+      const auto loaded = stage.load(seal_segment(SegmentContent::kKeyGroup, body));
+      ASSERT_FALSE(loaded.has_value()) << where;
+      EXPECT_EQ(loaded.error().message, "state segment of 'card': ends before it is complete");
+    }
+  }
+}
+
+// A row costs the memory of an entity, however little of it is said: the least row of the largest plan here.
+TEST(StateTest, AByteBringsAtMostAHundred) {
+  const FeaturePlan plan = compiled(testing::state_options(false));
+  StateSchema nothing;
+  nothing.key = "card";
+  std::string body;
+  StateWriter writer(body);
+  writer.u8(3);
+  nothing.save(writer);
+  constexpr std::uint64_t kEntities = 50'000;
+  writer.varint(kEntities);
+  for (std::uint64_t i = 1; i <= kEntities; ++i) {
+    writer.u64(i);
+    writer.varint(8);
+    writer.i64(1'700'000'000'000);
+  }
+  KeyedStage stage(plan, 0);
+  const auto loaded = stage.load(seal_segment(SegmentContent::kKeyGroup, body));
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message;
+  EXPECT_EQ(stage.entities(), kEntities);
+  std::cout << body.size() << " bytes became " << stage.state_bytes() << "\n";
+  EXPECT_LT(stage.state_bytes(), 100 * body.size());
+}
+
 TEST(StateTest, TheFuzzersCorpusIsSurvived) {
   const FeaturePlan plan = compiled(testing::state_options(false));
   std::size_t files = 0;
