@@ -126,6 +126,7 @@ struct CheckpointStore::Impl {
   std::string directory;
   std::unique_ptr<rocksdb::DB> db;
   std::map<std::uint64_t, Manifest> manifests;  // published, by epoch; without their records
+  std::string damage;                           // found while opening; manifests may be out of reach
   bool restored = false;
   bool begun = false;
   Manifest next;  // being written
@@ -193,19 +194,28 @@ Result<CheckpointStore> CheckpointStore::open(const std::string& directory) {
   if (status.IsCorruption() || status.IsPathNotFound()) {
     if (const auto repaired = rocksdb::RepairDB(directory, database_options()); !repaired.ok())
       return impl->failed(repaired, "damaged, and not to be repaired; move it away to begin anew from the sources");
+    impl->damage = fmt::format("it was repaired after '{}'", status.ToString());
     status = rocksdb::DB::Open(database_options(), directory, &db);
   }
   if (!status.ok()) return impl->failed(status, "cannot be opened");
   impl->db.reset(db);
-  // A manifest that was damaged leaves its rows behind: they go with what restore() drops.
-  const std::unique_ptr<rocksdb::Iterator> at(db->NewIterator(read_options()));
-  for (at->Seek(std::string(1, kManifests)); at->Valid() && at->key()[0] == kManifests; at->Next()) {
-    const std::string_view key = view(at->key());
-    if (key.size() != 9) continue;
+  // A manifest that was damaged leaves its rows behind: they go with what restore() drops. Behind a damaged block there
+  // may be good ones, which only a walk from the other end reaches.
+  const auto take = [&](const rocksdb::Iterator& at) {
+    const std::string_view key = view(at.key());
+    if (key.size() != 9) return;
     Manifest manifest;
     manifest.epoch = read_ordered<std::uint64_t>(key.substr(1));
-    if (auto read = read_manifest(key, view(at->value()))) manifest = *std::move(read);
+    if (auto read = read_manifest(key, view(at.value()))) manifest = *std::move(read);
     impl->manifests[manifest.epoch] = std::move(manifest);  // base 0: damaged
+  };
+  std::unique_ptr<rocksdb::Iterator> at(db->NewIterator(read_options()));
+  for (at->Seek(std::string(1, kManifests)); at->Valid() && at->key()[0] == kManifests; at->Next()) take(*at);
+  if (!at->status().ok()) {
+    impl->damage = at->status().ToString();
+    at.reset(db->NewIterator(read_options()));
+    for (at->SeekForPrev(std::string(1, kManifests + 1)); at->Valid() && at->key()[0] == kManifests; at->Prev())
+      take(*at);
   }
   return CheckpointStore(std::move(impl));
 }
@@ -247,7 +257,8 @@ Result<std::optional<CheckpointStore::Restored>> CheckpointStore::restore(
       restored.refused.push_back(fmt::format("checkpoint {} is damaged: {}", epoch, wrong));
     }
   }
-  if (found == nullptr && !impl.manifests.empty()) {
+  if (!impl.damage.empty()) restored.refused.push_back("a part of the store is damaged: " + impl.damage);
+  if (found == nullptr && !restored.refused.empty()) {
     return error(ErrorCode::kCorrupt,
                  fmt::format("checkpoints in {}: none is whole ({}); move the directory away to begin anew from the "
                              "sources",

@@ -27,8 +27,9 @@ struct RowKey {
 /// written last and synced, makes it a checkpoint: with the caller's record (positions, watermark, schemas), and the
 /// count and sum of its rows, so that a row that is missing is seen as well as one that was changed.
 ///
-/// Kept are all checkpoints since the base before the newest base. So whatever one place is damaged, an older one is
-/// whole: at worst the last of the chain before.
+/// Kept are all checkpoints since the base before the newest base. A damaged block costs the checkpoints from its epoch
+/// on: an older one serves, at worst the last of the chain before. Damage that reaches further (RocksDB may have put
+/// several epochs into one table, and then lost it) is an error, never an empty store.
 ///
 /// Errors   kIo, kUnavailable (disk full; try again later) and kCorrupt, naming directory and epoch.
 /// Threads  One at a time; RocksDB has background threads of its own.
@@ -45,8 +46,8 @@ class CheckpointStore {
   struct Restored {
     std::uint64_t epoch = 0;
     std::string record;  // the caller's, as given to publish()
-    // Newer checkpoints that are damaged, the newest first, each with why. One that RocksDB's own log lost altogether
-    // is not among them: the caller knows from its journal how far it had come.
+    // Newer checkpoints that are damaged, the newest first, each with why; and what else of the store is damaged. One
+    // that RocksDB's own log lost altogether is not among them: the caller knows from its journal how far it had come.
     std::vector<std::string> refused;
   };
   /// Finds the newest checkpoint that is whole, calls `row` for each of its rows (in no order), and forgets the newer

@@ -135,7 +135,8 @@ TEST_F(CheckpointStoreTest, WhatWasNotPublishedWasNever) {
   }
 }
 
-// Every file is damaged at sampled places; what comes back is exactly one of the checkpoints, or a refusal.
+// Every file is damaged at sampled places; what comes back is exactly one of the checkpoints, or a refusal, but never
+// an empty store.
 TEST_F(CheckpointStoreTest, DamageIsSeenAndAnOlderCheckpointServes) {
   for (int epoch = 0; epoch < 30; ++epoch) {
     // Opened anew each time, which moves the log into tables: damage can then reach single epochs.
