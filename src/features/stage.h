@@ -82,7 +82,8 @@ class KeyedStage {
   std::optional<std::uint8_t> group_of(std::uint64_t key_hash) const;
   /// Appends an entity's row, without schema or checksum: for a store that keeps both by itself. False: it is not here.
   bool save_entity(std::uint64_t key_hash, std::string& row) const;
-  /// Adds an entity of `schema`'s plan (the same plan_hash as schema()'s is fastest). Errors: as of load(); the entity has not been added then.
+  /// Adds an entity of `schema`'s plan (the same plan_hash as schema()'s is fastest). Errors: as of load(); the entity
+  /// has not been added then.
   Result<> load_entity(const StateSchema& schema, std::uint64_t key_hash, std::uint8_t group, std::string_view row);
   /// Gives back all memory of an entity. Its next event begins anew, unless its row is loaded before. False: it is not
   /// here.
