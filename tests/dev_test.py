@@ -156,7 +156,7 @@ class DevTest(unittest.TestCase):
         self.assertEqual(0, run.returncode, run.stderr)
         # format + (10 - 1 skipped) + 7 + 3
         self.assertEqual("20 passed, 0 failed, 1 skipped", self.last_line(run))
-        self.assertIn("^(ingest|alert|pipeline)\\.", self.calls("ctest")[2])
+        self.assertIn("^(ingest|alert|pipeline|serve)\\.", self.calls("ctest")[2])
         self.assertNotIn("quiet", run.stdout)
 
     def test_quick_runs_one_build(self):

@@ -171,6 +171,20 @@ void QuartileStore::learn(QuartileState& state, double x) {
   ranks[place] = static_cast<std::uint8_t>(rank);
 }
 
+std::uint32_t QuartileStore::values(const QuartileState& state, double (&out)[kQuartileValues]) const {
+  if (state.slab == 0) return 0;
+  const std::byte* slab = at(state.slab);
+  const auto* sorted = reinterpret_cast<const double*>(slab);
+  const auto* ranks = reinterpret_cast<const std::uint8_t*>(slab + capacity(state.slab) * sizeof(double));
+  for (std::uint32_t i = 0; i < state.size; ++i) out[i] = sorted[ranks[(state.oldest + i) % kQuartileValues]];
+  return state.size;
+}
+
+void QuartileStore::clear(QuartileState& state) {
+  if (state.slab != 0) pools_[(state.slab >> kClassShift) - 1].release(state.slab & kPlaceMask);
+  state = QuartileState{};
+}
+
 void QuartileStore::prefetch(const QuartileState& state) const {
   if (state.slab == 0) return;
   const std::byte* slab = at(state.slab);

@@ -96,6 +96,11 @@ class QuartileStore {
   MedianReading median_and_mad(const QuartileState& state) const;
   void learn(QuartileState& state, double x);
   void prefetch(const QuartileState& state) const;
+  /// The values known, the oldest first. Learning them in this order in an empty state gives the same state, but for
+  /// its history.
+  std::uint32_t values(const QuartileState& state, double (&out)[kQuartileValues]) const;
+  /// Empties the state and gives its memory back.
+  void clear(QuartileState& state);
   std::size_t reserved_bytes() const;
 
  private:

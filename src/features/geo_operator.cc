@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <numbers>
 
@@ -107,6 +108,13 @@ class GeoOperator final : public Operator {
     state.last[1] = static_cast<float>(place.y);
     state.last[2] = static_cast<float>(place.z);
     state.last_ms = event.time_ms;
+  }
+
+  void load(std::byte* bytes, StateReader& reader) override {
+    Operator::load(bytes, reader);
+    const std::int64_t last_ms = reinterpret_cast<const GeoState*>(bytes)->last_ms;
+    if (std::abs(last_ms / 2) > StateReader::kTimeLimitMs / 2)
+      reader.refuse("holds a last place at a time that no event can have");
   }
 
  private:

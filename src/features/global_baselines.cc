@@ -1,7 +1,11 @@
 // One pass over all events in their order: integer histograms, so that nothing but the events themselves decides a
 // level.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "features/counter_rate.h"
@@ -31,6 +35,14 @@ struct Source {
 }  // namespace
 
 struct GlobalBaselines::Impl {
+  Impl() = default;
+  explicit Impl(const FeaturePlan& plan);
+  /// The same sources, without any values.
+  std::unique_ptr<Impl> anew() const;
+  void save_source(std::size_t s, StateWriter& writer) const;
+  void load_source(std::size_t s, StateReader& reader);
+
+  StateSchema schema;  // parts are sources
   std::vector<Source> sources;
   std::vector<int> source_of;  // by feature; -1: not a baseline
   std::vector<Level> levels;   // snapshot by snapshot, sources within
@@ -38,19 +50,133 @@ struct GlobalBaselines::Impl {
   RecordPool readings{sizeof(CounterReading)};
 };
 
-GlobalBaselines::GlobalBaselines(const FeaturePlan& plan) : impl_(std::make_unique<Impl>()) {
+GlobalBaselines::Impl::Impl(const FeaturePlan& plan) {
+  const auto& layout = plan.options().layout;
   const auto& features = plan.options().features;
-  impl_->source_of.assign(features.size(), -1);
+  schema.layout_hash = layout_hash(layout);
+  source_of.assign(features.size(), -1);
   for (std::uint32_t f = 0; f < features.size(); ++f) {
     if (features[f].kind != FeatureKind::kBaseline) continue;
-    impl_->source_of[f] = static_cast<int>(impl_->sources.size());
-    Source& source = impl_->sources.emplace_back();
+    source_of[f] = static_cast<int>(sources.size());
+    Source& source = sources.emplace_back();
     source.feature = f;
     source.number = static_cast<std::uint32_t>(features[f].number);
     source.key = static_cast<std::uint32_t>(features[f].key);
+    schema.features.push_back({features[f].name, feature_fingerprint(features[f], layout)});
+    const std::string meaning = fmt::format("baseline|{}|{}|{}", features[f].name,
+                                            number_name(layout, features[f].number), layout.keys[source.key]);
+    schema.parts.push_back({features[f].name, hash64(meaning), 0});
   }
-  impl_->levels.assign(impl_->sources.size(), Level{kMissing, kMissing, 0});
+  schema.finish();
+  levels.assign(sources.size(), Level{kMissing, kMissing, 0});
 }
+
+std::unique_ptr<GlobalBaselines::Impl> GlobalBaselines::Impl::anew() const {
+  auto made = std::make_unique<Impl>();
+  made->schema = schema;
+  made->source_of = source_of;
+  for (const Source& source : sources) {
+    Source& same = made->sources.emplace_back();
+    same.feature = source.feature;
+    same.number = source.number;
+    same.key = source.key;
+  }
+  made->levels.assign(sources.size(), Level{kMissing, kMissing, 0});
+  return made;
+}
+
+// Histogram, values since the newest snapshot, that snapshot, and the last readings of counters by ascending key.
+void GlobalBaselines::Impl::save_source(std::size_t s, StateWriter& writer) const {
+  const Source& source = sources[s];
+  source.histogram.save(writer);
+  writer.varint(source.added);
+  const Level& level = levels[newest * sources.size() + s];
+  writer.f64(level.location);
+  writer.f64(level.spread);
+  writer.varint(level.count);
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> entities;
+  source.counter_of.for_each([&](std::uint64_t hash, std::uint32_t handle) { entities.emplace_back(hash, handle); });
+  std::ranges::sort(entities);
+  writer.varint(entities.size());
+  for (const auto& [hash, handle] : entities) {
+    const auto& reading = *reinterpret_cast<const CounterReading*>(readings.at(handle));
+    writer.u64(hash);
+    writer.u8(reading.known == 0 ? 0 : 1);
+    if (reading.known == 0) continue;
+    writer.f64(reading.value);
+    writer.i64(reading.time_ms);
+  }
+}
+
+void GlobalBaselines::Impl::load_source(std::size_t s, StateReader& reader) {
+  Source& source = sources[s];
+  source.histogram.load(reader);
+  source.added = reader.varint();
+  levels[s].location = reader.f64();
+  levels[s].spread = reader.f64();
+  levels[s].count = reader.varint();
+  // Both are multiplied.
+  if (source.added > UINT64_MAX / kChangedShare) return reader.refuse("counts more values than there can be");
+  std::uint64_t before = 0;
+  for (std::uint64_t left = reader.varint(); left != 0 && reader.ok(); --left) {
+    const std::uint64_t hash = reader.u64();
+    CounterReading reading{0, 0, reader.u8()};
+    if (reading.known > 1) return reader.refuse("has a reading that is neither known nor unknown");
+    if (reading.known == 1) {
+      reading.value = reader.f64();
+      reading.time_ms = reader.time_ms();
+    }
+    if (!reader.ok()) return;
+    if (hash <= before) return reader.refuse("has readings that are not in ascending order");
+    before = hash;
+    bool added = false;
+    const std::uint32_t handle = source.counter_of.find_or_add(hash, [&] { return readings.allocate(); }, added);
+    *reinterpret_cast<CounterReading*>(readings.at(handle)) = reading;
+  }
+}
+
+std::string GlobalBaselines::save() const {
+  std::string body;
+  StateWriter writer(body);
+  impl_->schema.save(writer);
+  std::string source;
+  for (std::size_t s = 0; s < impl_->sources.size(); ++s) {
+    source.clear();
+    StateWriter source_writer(source);
+    impl_->save_source(s, source_writer);
+    writer.text(source);
+  }
+  return seal_segment(SegmentContent::kBaselines, body);
+}
+
+Result<StateReport> GlobalBaselines::load(std::string_view segment) {
+  const auto body = open_segment(SegmentContent::kBaselines, segment);
+  if (!body) return std::unexpected(body.error());
+  const auto corrupt = [](std::string_view what) {
+    return error(ErrorCode::kCorrupt, fmt::format("state segment of the baselines: {}", what));
+  };
+  StateReader reader(*body);
+  const StateSchema saved = StateSchema::load(reader);
+  if (!reader.ok()) return corrupt(reader.mistake());
+  auto loaded = impl_->anew();
+  std::vector<std::vector<std::uint32_t>> readers;
+  for (std::uint32_t s = 0; s < loaded->sources.size(); ++s) readers.push_back({s});
+  PartSources sources = match_parts(loaded->schema, readers, saved);
+  for (std::size_t p = 0; p < saved.parts.size(); ++p) {
+    const std::string_view bytes = reader.text();
+    const auto at = std::ranges::find(sources.of, static_cast<int>(p));
+    if (!reader.ok() || at == sources.of.end()) continue;
+    StateReader source(bytes);
+    loaded->load_source(static_cast<std::size_t>(at - sources.of.begin()), source);
+    if (!source.complete()) return corrupt(fmt::format("{}: {}", saved.parts[p].name, source.mistake()));
+  }
+  if (!reader.complete()) return corrupt(reader.mistake());
+  for (const Source& source : loaded->sources) sources.report.entities += source.counter_of.size();
+  impl_ = std::move(loaded);
+  return std::move(sources.report);
+}
+
+GlobalBaselines::GlobalBaselines(const FeaturePlan& plan) : impl_(std::make_unique<Impl>(plan)) {}
 GlobalBaselines::GlobalBaselines(GlobalBaselines&&) noexcept = default;
 GlobalBaselines::~GlobalBaselines() = default;
 

@@ -46,6 +46,52 @@ class KeyTable {
     return handle;
   }
 
+  /// The handle of `hash`, or kNone.
+  std::uint32_t find(std::uint64_t hash) const {
+    const std::uint64_t mixed = mix64(hash);
+    const Part& part = parts_[mixed >> 56];
+    if (!part.slots) return kNone;
+    for (std::uint64_t at = mixed & part.mask; part.slots[at].hash != 0; at = (at + 1) & part.mask) {
+      if (part.slots[at].hash == hash) return part.slots[at].handle;
+    }
+    return kNone;
+  }
+
+  /// Forgets `hash`; returns its handle, or kNone if it was not known. The table keeps its memory.
+  std::uint32_t erase(std::uint64_t hash) {
+    const std::uint64_t mixed = mix64(hash);
+    Part& part = parts_[mixed >> 56];
+    if (!part.slots) return kNone;
+    std::uint64_t hole = mixed & part.mask;
+    while (part.slots[hole].hash != hash) {
+      if (part.slots[hole].hash == 0) return kNone;
+      hole = (hole + 1) & part.mask;
+    }
+    const std::uint32_t handle = part.slots[hole].handle;
+    // Whoever was pushed past the hole moves into it, so that a search may still end at the first empty slot.
+    for (std::uint64_t at = (hole + 1) & part.mask; part.slots[at].hash != 0; at = (at + 1) & part.mask) {
+      const std::uint64_t home = mix64(part.slots[at].hash) & part.mask;
+      if (((at - home) & part.mask) < ((at - hole) & part.mask)) continue;
+      part.slots[hole] = part.slots[at];
+      hole = at;
+    }
+    part.slots[hole] = Slot{};
+    --part.used;
+    --size_;
+    return handle;
+  }
+
+  /// Calls `f(hash, handle)` for each key, in no order that may be observed.
+  template <typename F>
+  void for_each(F f) const {
+    for (const Part& part : parts_) {
+      for (std::uint64_t i = 0; i < part.capacity(); ++i) {
+        if (part.slots[i].hash != 0) f(part.slots[i].hash, part.slots[i].handle);
+      }
+    }
+  }
+
+  static constexpr std::uint32_t kNone = 0xFFFFFFFF;
   std::size_t size() const { return size_; }
   std::size_t reserved_bytes() const { return reserved_bytes_; }
 

@@ -38,6 +38,34 @@ void LogHistogram::add(double x) {
   }
 }
 
+void LogHistogram::save(StateWriter& writer) const {
+  writer.varint(static_cast<std::uint64_t>(std::ranges::count_if(cells_, [](std::uint32_t c) { return c != 0; })));
+  std::size_t next = 0;
+  for (std::size_t cell = 0; cell < cells_.size(); ++cell) {
+    if (cells_[cell] == 0) continue;
+    writer.varint(cell - next);
+    writer.varint(cells_[cell]);
+    next = cell + 1;
+  }
+}
+
+void LogHistogram::load(StateReader& reader) {
+  std::ranges::fill(cells_, 0);
+  count_ = 0;
+  std::size_t next = 0;
+  for (std::uint64_t left = reader.varint(); left != 0 && reader.ok(); --left) {
+    const std::uint64_t gap = reader.varint();
+    const std::uint64_t count = reader.varint();
+    if (!reader.ok()) return;
+    if (next >= cells_.size() || gap >= cells_.size() - next) return reader.refuse("has a cell beyond the last one");
+    if (count == 0 || count >= kHalveAt || count_ + count >= kHalveAt)
+      return reader.refuse("has counts that would have been halved");
+    next += static_cast<std::size_t>(gap);
+    cells_[next++] = static_cast<std::uint32_t>(count);
+    count_ += count;
+  }
+}
+
 double LogHistogram::quantile(double p) const {
   const double rank = p * static_cast<double>(count_);
   double below = 0;

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "features/state_stream.h"
+
 namespace alcedo::features {
 
 /// Counts of values in 32 cells an octave, from 2^-64 to 2^64 on both sides of zero; smaller ones count as 0, larger
@@ -20,6 +22,10 @@ class LogHistogram {
   std::uint64_t count() const { return count_; }
   /// 0 < p < 1; count() must not be 0.
   double quantile(double p) const;
+
+  void save(StateWriter& writer) const;
+  /// Replaces the counts by saved ones; refuses cells that do not exist and counts that add() could not have left.
+  void load(StateReader& reader);
 
  private:
   std::vector<std::uint32_t> cells_;  // ascending in value; zero in the middle

@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "core/check.h"
 #include "features/context_operator.h"
 #include "features/correlation_operator.h"
@@ -63,7 +66,28 @@ std::vector<OperatorColumn> operator_columns(const FeatureSpec& spec) { return k
 
 std::size_t operator_state_bytes(const FeatureSpec& spec) { return kind_of(spec).state_bytes(spec); }
 
-std::unique_ptr<Operator> make_operator(const FeatureSpec& spec) { return kind_of(spec).make(spec); }
+std::unique_ptr<Operator> make_operator(const FeatureSpec& spec) {
+  const OperatorKind& kind = kind_of(spec);
+  auto made = kind.make(spec);
+  made->state_bytes_ = kind.state_bytes(spec);
+  return made;
+}
+
+// What has memory outside of its record has handles in it, and a handle must never leave the process.
+void Operator::save(const std::byte* state, StateWriter& writer) const {
+  CHECK(reserved_bytes() == 0);
+  const bool empty = std::all_of(state, state + state_bytes_, [](std::byte b) { return b == std::byte{0}; });
+  if (!empty) writer.bytes(state, state_bytes_);
+}
+
+void Operator::load(std::byte* state, StateReader& reader) {
+  CHECK(reserved_bytes() == 0);
+  if (reader.left() == 0) return;
+  const std::string_view bytes = reader.bytes(state_bytes_);
+  std::memcpy(state, bytes.data(), bytes.size());
+}
+
+void Operator::release(std::byte* /*state*/) { CHECK(reserved_bytes() == 0); }
 
 std::string slot_mistake(std::string_view what, int slot, std::size_t slots) {
   if (slot >= 0 && static_cast<std::size_t>(slot) < slots) return {};

@@ -12,6 +12,7 @@
 
 #include "core/event.h"
 #include "features/plan.h"
+#include "features/state_stream.h"
 
 namespace alcedo::features {
 
@@ -39,6 +40,9 @@ struct OperatorColumn {
 /// that the
 ///          operator owns (RecordPool), so an operator belongs to one stage of one worker.
 /// Repeats  Columns depend on the entity's own events in their order only: not on batches, workers, or handles.
+/// Portable  save() and load() move an entity's state between workers, processes and releases. An operator whose state
+///          holds handles, or places that update() indexes by, defines all of save(), load() and release(); for the
+///          others the defaults copy the fixed part.
 /// Threads  One at a time.
 /// Cost     update() is called for every event of every entity: no allocation but from pools.
 class Operator {
@@ -48,8 +52,26 @@ class Operator {
   virtual void prefetch(const std::byte* /*state*/, std::int64_t /*time_ms*/) const {}
   /// `out` is the operator's columns in the event's row, in the order of operator_columns().
   virtual void update(std::byte* state, const EventView& event, std::span<float> out) = 0;
+  /// The version of what save() writes. A change of the bytes, or of what they mean, is a new version: state saved by
+  /// another one starts anew, and the user is told so by the feature's name.
+  virtual std::uint32_t state_version() const { return 1; }
+  /// Writes the state by its meaning: little-endian, no handles, no spare bytes, nothing that depends on where or in
+  /// what order memory was taken. Equal state (all later columns are equal) gives equal bytes; all zero gives none.
+  /// The default writes the fixed part as it is, or nothing if it is all zero: right only without padding and handles.
+  virtual void save(const std::byte* state, StateWriter& writer) const;
+  /// Reads what save() wrote, to the last byte, into a state that is all zero. The bytes may be anything: whatever
+  /// update() relies on (a size, an index, an order, a finite time: StateReader::time_ms()) is checked here, and
+  /// refused by reader.refuse("has 40 values; at most 32 fit"). What was allocated by then must be such that
+  /// release(state) frees it. Floats may be NaN or infinite. At most 100 bytes may be allocated for each byte read.
+  virtual void load(std::byte* state, StateReader& reader);
+  /// Gives back the memory outside of the record that the state's handles own; the record is then forgotten.
+  virtual void release(std::byte* state);
   /// Memory outside of the record, taken from the system.
   virtual std::size_t reserved_bytes() const { return 0; }
+
+ private:
+  friend std::unique_ptr<Operator> make_operator(const FeatureSpec& spec);
+  std::size_t state_bytes_ = 0;  // of the fixed part
 };
 
 /// Whether a feature of this kind is worked by an operator.

@@ -11,6 +11,7 @@
 
 namespace alcedo::features {
 
+/// The numbers are part of saved state's fingerprints: new kinds come last.
 enum class FeatureKind : std::uint8_t {
   kRolling,   // stats of a number over windows
   kVelocity,  // events and amount a window, ratios of the windows' rates, gap since the last event

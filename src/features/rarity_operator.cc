@@ -1,6 +1,8 @@
 // Counts stand in the order in which their values became known, so that forgetting needs no clock of its own.
 #include "features/rarity_operator.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -13,6 +15,7 @@ namespace {
 constexpr std::uint32_t kValuesMax = 32;
 constexpr std::uint32_t kHalveAt = 256;
 constexpr std::uint32_t kFirstValues = 4;
+constexpr std::size_t kSavedValueBytes = 5;
 
 struct RarityState {
   std::uint32_t handle;  // of the slab, in the pool of its class
@@ -58,6 +61,42 @@ class RarityOperator final : public Operator {
       add(state, tag);
     }
     if (++state.of >= kHalveAt) halve(state);
+  }
+
+  // A known value: its tag and its count, which is below kHalveAt. `of` is the sum of the counts.
+  void save(const std::byte* bytes, StateWriter& writer) const override {
+    const auto& state = *reinterpret_cast<const RarityState*>(bytes);
+    const ValueCount* const values = values_of(state);
+    for (std::uint32_t i = 0; i < state.known; ++i) {
+      writer.u32(values[i].tag);
+      writer.u8(static_cast<std::uint8_t>(values[i].count));
+    }
+  }
+
+  void load(std::byte* bytes, StateReader& reader) override {
+    auto& state = *reinterpret_cast<RarityState*>(bytes);
+    const std::size_t known = reader.left() / kSavedValueBytes;
+    if (known > kValuesMax) return reader.refuse(fmt::format("has {} values; at most {} fit", known, kValuesMax));
+    if (known == 0) return;
+    while (capacity(state.slab_class) < known) ++state.slab_class;
+    state.handle = pools_[state.slab_class - 1].allocate();
+    std::uint32_t of = 0;
+    for (std::uint32_t i = 0; i < known; ++i) {
+      const std::uint32_t tag = reader.u32();
+      const std::uint32_t count = reader.u8();
+      values_of(state)[i] = {tag, count};
+      if (count == 0) return reader.refuse("has a value that was never seen");
+      of += count;
+    }
+    if (of >= kHalveAt) return reader.refuse(fmt::format("counts {} values; {} are halved", of, kHalveAt));
+    state.known = static_cast<std::uint8_t>(known);
+    state.of = static_cast<std::uint16_t>(of);
+  }
+
+  void release(std::byte* bytes) override {
+    auto& state = *reinterpret_cast<RarityState*>(bytes);
+    if (state.slab_class != 0) pools_[state.slab_class - 1].release(state.handle);
+    state = RarityState{};
   }
 
   std::size_t reserved_bytes() const override {

@@ -2,16 +2,24 @@
 // memory latency is paid once a group instead of once an event.
 #include "features/stage.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
+#include "core/check.h"
 #include "features/counter_rate.h"
 #include "features/deviation.h"
+#include "features/entity_codec.h"
 #include "features/key_table.h"
 #include "features/operator.h"
 #include "features/record_pool.h"
@@ -77,6 +85,8 @@ struct KeyedStage::Impl {
         decays(program.half_lives_ms.size()) {
     for (const OperatorStep& step : program.operators)
       operators.push_back(make_operator(plan.options().features[step.feature]));
+    codec.emplace(plan, program, EntityMemory{rings, quartiles, pending, counters, operators});
+    own_sources = match_parts(codec->schema(), codec->readers(), codec->schema());
   }
 
   StageProgram program;
@@ -87,21 +97,27 @@ struct KeyedStage::Impl {
   RecordPool pending;
   RecordPool counters;
   std::vector<std::unique_ptr<Operator>> operators;  // by StageProgram::operators
+  std::optional<EntityCodec> codec;
+  PartSources own_sources;  // of rows that this very plan wrote
   // Of the event at hand.
   std::vector<double> values;      // by StageProgram::numbers
   std::vector<std::int64_t> from;  // newest buckets before the event, by grain
   std::vector<std::int64_t> to;    // and after
   std::vector<double> decays;      // by half life
 
-  std::uint32_t entity_of(std::uint64_t hash) {
+  std::uint32_t entity_of(std::uint64_t hash, std::uint8_t group) {
     bool added = false;
     const auto make = [&] {
       const std::uint32_t handle = records.allocate();
       std::memset(records.at(handle), 0, program.record_bytes);
+      part<EntityHeader>(records.at(handle), 0).group = group;
       return handle;
     };
     return table.find_or_add(hash, make, added);
   }
+
+  std::string segment(std::uint8_t group, std::vector<std::pair<std::uint64_t, std::uint32_t>>& entities) const;
+  Result<> load_row(const PartSources& sources, std::uint64_t hash, std::uint8_t group, std::string_view row);
 
   void prefetch_parts(const std::byte* record, std::int64_t time_ms) const;
   void update(std::uint32_t entity, const EventBatch& batch, std::uint32_t row, const GlobalBaselines& global,
@@ -298,7 +314,7 @@ void KeyedStage::process(const EventBatch& batch, std::span<const std::uint32_t>
     for (const std::uint32_t row : group) impl.table.prefetch(batch.key(row, key).hash);
     for (std::size_t i = 0; i < group.size(); ++i) {
       const std::uint64_t hash = batch.key(group[i], key).hash;
-      entities[i] = hash == 0 ? kNoEntity : impl.entity_of(hash);
+      entities[i] = hash == 0 ? kNoEntity : impl.entity_of(hash, batch.key(group[i], key).group);
       if (hash == 0) continue;
       const std::byte* record = impl.records.at(entities[i]);
       for (std::size_t line = 0; line < impl.program.record_bytes; line += 64) __builtin_prefetch(record + line, 1);
@@ -314,6 +330,132 @@ void KeyedStage::process(const EventBatch& batch, std::span<const std::uint32_t>
       impl.update(entities[i], batch, group[i], global, snapshots[group[i]], out.row(group[i]));
     }
   }
+}
+
+std::string KeyedStage::Impl::segment(std::uint8_t group,
+                                      std::vector<std::pair<std::uint64_t, std::uint32_t>>& entities) const {
+  std::ranges::sort(entities);
+  std::string body;
+  StateWriter writer(body);
+  writer.u8(group);
+  codec->schema().save(writer);
+  writer.varint(entities.size());
+  std::string row;
+  for (const auto& [hash, handle] : entities) {
+    row.clear();
+    codec->save(records.at(handle), row);
+    writer.u64(hash);
+    writer.text(row);
+  }
+  return seal_segment(SegmentContent::kKeyGroup, body);
+}
+
+Result<> KeyedStage::Impl::load_row(const PartSources& sources, std::uint64_t hash, std::uint8_t group,
+                                    std::string_view row) {
+  if (table.find(hash) != KeyTable::kNone) {
+    return error(ErrorCode::kInvalidArgument,
+                 fmt::format("state of '{}': entity {:016x} is here already; forget it before its state is loaded",
+                             codec->schema().key, hash));
+  }
+  std::byte* record = records.at(entity_of(hash, group));
+  StateReader reader(row);
+  codec->load(record, sources, reader);
+  if (reader.complete()) return {};
+  codec->release(record);
+  records.release(table.erase(hash));
+  return error(ErrorCode::kCorrupt,
+               fmt::format("state of '{}': the row of entity {:016x} {}", codec->schema().key, hash, reader.mistake()));
+}
+
+const StateSchema& KeyedStage::schema() const { return impl_->codec->schema(); }
+
+std::string KeyedStage::save_group(std::uint8_t group) const {
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> entities;
+  impl_->table.for_each([&](std::uint64_t hash, std::uint32_t handle) {
+    if (part<EntityHeader>(impl_->records.at(handle), 0).group == group) entities.emplace_back(hash, handle);
+  });
+  return impl_->segment(group, entities);
+}
+
+void KeyedStage::save_groups(const std::function<void(std::uint8_t, std::string)>& write) const {
+  std::array<std::vector<std::pair<std::uint64_t, std::uint32_t>>, kKeyGroups> groups;
+  impl_->table.for_each([&](std::uint64_t hash, std::uint32_t handle) {
+    groups[part<EntityHeader>(impl_->records.at(handle), 0).group].emplace_back(hash, handle);
+  });
+  for (std::size_t group = 0; group < groups.size(); ++group) {
+    if (groups[group].empty()) continue;
+    write(static_cast<std::uint8_t>(group), impl_->segment(static_cast<std::uint8_t>(group), groups[group]));
+    groups[group] = {};
+  }
+}
+
+Result<StateReport> KeyedStage::load(std::string_view segment) {
+  Impl& impl = *impl_;
+  const auto body = open_segment(SegmentContent::kKeyGroup, segment);
+  if (!body) return std::unexpected(body.error());
+  const std::string& key = schema().key;
+  const auto corrupt = [&](std::string_view what) {
+    return error(ErrorCode::kCorrupt, fmt::format("state segment of '{}': {}", key, what));
+  };
+  StateReader reader(*body);
+  const std::uint8_t group = reader.u8();
+  const StateSchema saved = StateSchema::load(reader);
+  if (!reader.ok()) return corrupt(reader.mistake());
+  if (saved.key != key) {
+    return error(ErrorCode::kInvalidArgument,
+                 fmt::format("state segment: holds entities of '{}'; expected '{}'", saved.key, key));
+  }
+  if (group >= kKeyGroups) return corrupt(fmt::format("key group {}; there are {}", group, kKeyGroups));
+  PartSources sources = match_parts(schema(), impl.codec->readers(), saved);
+  std::vector<std::uint64_t> added;
+  const auto load_entities = [&]() -> Result<> {
+    std::uint64_t before = 0;
+    for (std::uint64_t left = reader.varint(); left != 0 && reader.ok(); --left) {
+      const std::uint64_t hash = reader.u64();
+      const std::string_view row = reader.text();
+      if (!reader.ok()) break;
+      if (hash <= before) return corrupt("its entities are not in ascending order");
+      before = hash;
+      if (auto loaded = impl.load_row(sources, hash, group, row); !loaded) return loaded;
+      added.push_back(hash);
+    }
+    return reader.complete() ? Result<>() : corrupt(reader.mistake());
+  };
+  if (auto loaded = load_entities(); !loaded) {
+    for (const std::uint64_t hash : added) forget(hash);
+    return std::unexpected(loaded.error());
+  }
+  sources.report.entities = added.size();
+  return std::move(sources.report);
+}
+
+std::optional<std::uint8_t> KeyedStage::group_of(std::uint64_t key_hash) const {
+  const std::uint32_t handle = impl_->table.find(key_hash);
+  if (handle == KeyTable::kNone) return std::nullopt;
+  return part<EntityHeader>(impl_->records.at(handle), 0).group;
+}
+
+bool KeyedStage::save_entity(std::uint64_t key_hash, std::string& row) const {
+  const std::uint32_t handle = impl_->table.find(key_hash);
+  if (handle == KeyTable::kNone) return false;
+  impl_->codec->save(impl_->records.at(handle), row);
+  return true;
+}
+
+Result<> KeyedStage::load_entity(const StateSchema& saved, std::uint64_t key_hash, std::uint8_t group,
+                                 std::string_view row) {
+  CHECK(key_hash != 0 && group < kKeyGroups);
+  Impl& impl = *impl_;
+  if (saved.plan_hash == schema().plan_hash) return impl.load_row(impl.own_sources, key_hash, group, row);
+  return impl.load_row(match_parts(schema(), impl.codec->readers(), saved), key_hash, group, row);
+}
+
+bool KeyedStage::forget(std::uint64_t key_hash) {
+  const std::uint32_t handle = impl_->table.erase(key_hash);
+  if (handle == KeyTable::kNone) return false;
+  impl_->codec->release(impl_->records.at(handle));
+  impl_->records.release(handle);
+  return true;
 }
 
 std::size_t KeyedStage::entities() const { return impl_->table.size(); }

@@ -2,12 +2,17 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 
 #include "core/event.h"
 #include "core/result.h"
 #include "features/plan.h"
+#include "features/segment.h"
 
 namespace alcedo::features {
 
@@ -32,6 +37,12 @@ class GlobalBaselines {
   };
   Level level(std::uint32_t snapshot, std::size_t feature) const;
 
+  /// All that later levels depend on, between two batches, as a segment (docs/features.md, "State").
+  std::string save() const;
+  /// Replaces all state by a saved one; later levels are bit by bit those of who saved it. A baseline that the segment
+  /// does not know begins anew. Errors: as of KeyedStage::load(); nothing has changed then.
+  Result<StateReport> load(std::string_view segment);
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
@@ -53,6 +64,30 @@ class KeyedStage {
   /// key is missing keep NaN. `snapshots[row]` is GlobalBaselines::add()'s answer for that row.
   void process(const EventBatch& batch, std::span<const std::uint32_t> rows, const GlobalBaselines& global,
                std::span<const std::uint32_t> snapshots, FeatureMatrix& out);
+
+  /// What rows and segments of this stage hold.
+  const StateSchema& schema() const;
+  /// The state of the entities of key group `group`, between two batches, as a segment. The same state gives the same
+  /// bytes, whatever workers, batches and checkpoints it went through. Cost: looks at all entities.
+  std::string save_group(std::uint8_t group) const;
+  /// The same for every key group that has entities, in ascending order, with one look at all entities.
+  void save_groups(const std::function<void(std::uint8_t group, std::string segment)>& write) const;
+  /// Adds a segment's entities; later columns are bit by bit those of who saved it. Parts of its plan that this plan
+  /// does not have are dropped, parts that it does not know begin anew; the answer says which, by feature.
+  /// Errors: kCorrupt (damaged, cut), kInvalidArgument (of another format version or another key, or one of the
+  /// entities is here already); no entity has been added then. Bytes may be anything.
+  Result<StateReport> load(std::string_view segment);
+
+  /// The key group of an entity that is here.
+  std::optional<std::uint8_t> group_of(std::uint64_t key_hash) const;
+  /// Appends an entity's row, without schema or checksum: for a store that keeps both by itself. False: it is not here.
+  bool save_entity(std::uint64_t key_hash, std::string& row) const;
+  /// Adds an entity of `schema`'s plan (the same plan_hash as schema()'s is fastest). Errors: as of load(); the entity
+  /// has not been added then.
+  Result<> load_entity(const StateSchema& schema, std::uint64_t key_hash, std::uint8_t group, std::string_view row);
+  /// Gives back all memory of an entity. Its next event begins anew, unless its row is loaded before. False: it is not
+  /// here.
+  bool forget(std::uint64_t key_hash);
 
   std::size_t entities() const;
   std::size_t state_bytes() const;

@@ -36,6 +36,13 @@ RingKind kind_of(Stat stat) {
   return RingKind::kMoments;
 }
 
+RingKind kind_of(const FeatureSpec& spec) {
+  if (spec.kind == FeatureKind::kVelocity) return spec.number < 0 ? RingKind::kCount : RingKind::kSum;
+  RingKind kind = RingKind::kCount;
+  for (const Stat stat : spec.stats) kind = std::max(kind, kind_of(stat));
+  return kind;
+}
+
 std::size_t ring_bytes(RingKind kind) {
   if (kind == RingKind::kCount) return sizeof(Ring<CountTotals>);
   return kind == RingKind::kSum ? sizeof(Ring<SumTotals>) : sizeof(Ring<MomentTotals>);
@@ -132,6 +139,10 @@ void add_reads(const FeaturePlan& plan, const FeatureSpec& spec, NumberRings& ri
 
 }  // namespace
 
+bool share_rings(const FeatureSpec& spec, const NumberRings& rings) {
+  return spec.number == rings.number && (kind_of(spec) == RingKind::kCount) == (rings.kind == RingKind::kCount);
+}
+
 StageProgram compile_stage(const FeaturePlan& plan, std::size_t stage) {
   StageProgram program;
   program.key = plan.stages()[stage];
@@ -142,14 +153,10 @@ StageProgram compile_stage(const FeaturePlan& plan, std::size_t stage) {
     if (!here(spec) || has_operator(spec.kind)) continue;
     if (spec.number >= 0) index_of(program.numbers, static_cast<std::uint32_t>(spec.number));
     if (spec.kind == FeatureKind::kBaseline) continue;
+    const RingKind kind = kind_of(spec);
     auto at = std::find_if(program.rings.begin(), program.rings.end(),
-                           [&](const auto& r) { return r.number == spec.number; });
-    if (at == program.rings.end()) at = program.rings.insert(at, NumberRings{.number = spec.number});
-    RingKind kind = spec.number < 0 ? RingKind::kCount : RingKind::kSum;
-    if (spec.kind == FeatureKind::kRolling) {
-      kind = RingKind::kCount;
-      for (const Stat stat : spec.stats) kind = std::max(kind, kind_of(stat));
-    }
+                           [&](const NumberRings& r) { return share_rings(spec, r); });
+    if (at == program.rings.end()) at = program.rings.insert(at, NumberRings{.number = spec.number, .kind = kind});
     at->kind = std::max(at->kind, kind);
     for (const std::int64_t window : spec.windows_ms) {
       const bool known =
@@ -172,7 +179,7 @@ StageProgram compile_stage(const FeaturePlan& plan, std::size_t stage) {
     if (rings.kind == RingKind::kMoments) rings.shift_offset = place(sizeof(double));
     for (auto& window : rings.rings) window.offset = place(ring_bytes(rings.kind));
     for (const FeatureSpec& spec : features) {
-      if (here(spec) && !has_operator(spec.kind) && spec.kind != FeatureKind::kBaseline && spec.number == rings.number)
+      if (here(spec) && !has_operator(spec.kind) && spec.kind != FeatureKind::kBaseline && share_rings(spec, rings))
         add_reads(plan, spec, rings);
     }
   }

@@ -34,7 +34,8 @@ struct RatioRead {
   bool including = false;
 };
 
-/// All windows of one number (or of bare events) at one stage; features of the same number share them.
+/// All windows of one number (or of bare events) at one stage; features of the same number share them. Bare counts of a
+/// number have rings of their own: from counts no sums could be made when a feature that reads sums is added later.
 struct NumberRings {
   struct Window {
     std::uint32_t offset = 0;  // of its Ring in the record
@@ -67,7 +68,9 @@ struct DeviationStep {
 struct EntityHeader {
   std::int64_t clock_ms;   // time of the newest accepted event
   std::uint32_t counters;  // 1 + handle of the last counter readings; 0: the entity never had a counter
-  std::uint32_t started;   // 0: made for an event that is not yet worked off
+  std::uint8_t started;    // 0: made for an event that is not yet worked off
+  std::uint8_t group;      // the key group, which moves between workers as one
+  std::uint16_t reserved;
 };
 
 /// A feature that an operator works.
@@ -93,6 +96,9 @@ struct StageProgram {
 };
 
 StageProgram compile_stage(const FeaturePlan& plan, std::size_t stage);
+
+/// Whether a rolling or velocity feature reads these rings.
+bool share_rings(const FeatureSpec& spec, const NumberRings& rings);
 
 /// Record, key and a few occupied buckets and values.
 std::size_t estimated_entity_bytes(const StageProgram& program);

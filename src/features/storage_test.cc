@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <vector>
 
 #include "core/prng.h"
@@ -58,6 +59,36 @@ TEST(KeyTableTest, FindsEveryKeyAgain) {
     ASSERT_FALSE(added);
   }
   EXPECT_LT(table.reserved_bytes(), keys.size() * 56);
+}
+
+TEST(KeyTableTest, ErasedKeysAreGoneAndTheOthersStay) {
+  KeyTable table;
+  Prng random(5);
+  std::map<std::uint64_t, std::uint32_t> expected;
+  std::vector<std::uint64_t> keys;
+  for (int i = 0; i < 20'000; ++i) keys.push_back(random.next() | 1);
+  bool added = false;
+  std::size_t erased = 0;
+  for (std::uint32_t i = 0; i < 300'000; ++i) {
+    const std::uint64_t key = keys[random.below(keys.size())];
+    if (random.uniform() < 0.5) {
+      const auto [at, is_new] = expected.try_emplace(key, i);
+      ASSERT_EQ(table.find_or_add(key, [i] { return i; }, added), at->second);
+      ASSERT_EQ(added, is_new);
+    } else {
+      const auto at = expected.find(key);
+      ASSERT_EQ(table.find(key), at == expected.end() ? KeyTable::kNone : at->second);
+      ASSERT_EQ(table.erase(key), at == expected.end() ? KeyTable::kNone : at->second);
+      if (at == expected.end()) continue;
+      expected.erase(at);
+      ++erased;
+    }
+  }
+  EXPECT_GT(erased, 50'000U);
+  std::map<std::uint64_t, std::uint32_t> found;
+  table.for_each([&](std::uint64_t hash, std::uint32_t handle) { found.emplace(hash, handle); });
+  EXPECT_EQ(found, expected);
+  EXPECT_EQ(table.size(), expected.size());
 }
 
 }  // namespace

@@ -1,10 +1,13 @@
 // For tests only: seeded streams of events, and what a plan writes for them with any batches, workers and ticks.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/event.h"
@@ -208,5 +211,134 @@ inline FeatureOptions full_options(bool money) {
   };
   return options;
 }
+
+/// full_options(), and every operator.
+inline FeatureOptions state_options(bool money) {
+  FeatureOptions options = full_options(money);
+  FeatureSpec travel = baseline("travel", 0, 0, 6 * kHourMs, 5);
+  travel.kind = FeatureKind::kGeo;
+  travel.number_2 = 1;
+  FeatureSpec pair;
+  pair.name = "pair";
+  pair.kind = FeatureKind::kRarity;
+  pair.key = 0;
+  pair.other_key = 1;
+  FeatureSpec about;
+  about.name = "about";
+  about.kind = FeatureKind::kContext;
+  about.key = 1;
+  FeatureSpec cards = pair;
+  cards.name = "cards";
+  cards.key = 1;
+  cards.other_key = 0;
+  const auto first = static_cast<std::uint32_t>(options.features.size());
+  options.features.insert(options.features.end(), {travel, pair, about, cards});
+  options.deviations.push_back({first + 1, "rarity", DeviationMethod::kQuartiles});
+  options.deviations.push_back({first, "speed_kmh", DeviationMethod::kEwma});
+  return options;
+}
+
+/// All state of a Driver, as a checkpoint would keep it.
+struct Snapshot {
+  struct Segment {
+    std::size_t stage = 0;
+    std::uint8_t group = 0;
+    std::string bytes;
+    bool operator==(const Segment&) const = default;
+  };
+  std::vector<Segment> segments;  // by stage and key group
+  std::string baselines;
+  std::int64_t last_tick = INT64_MIN;
+};
+
+/// Runs a plan with workers that own key groups, stretch by stretch, with its state at hand in between.
+class Driver {
+ public:
+  /// `plan` must outlive the driver.
+  Driver(const FeaturePlan& plan, std::size_t workers) : plan_(plan), workers_(workers), global_(plan) {
+    for (std::size_t s = 0; s < plan.stages().size(); ++s) {
+      for (std::size_t w = 0; w < workers; ++w) stages_.emplace_back(plan, s);
+    }
+  }
+
+  KeyedStage& stage(std::size_t s, std::size_t worker) { return stages_[s * workers_ + worker]; }
+
+  /// The columns of the events. A batch has `batch_size` events; ticks come by event time, every ten seconds.
+  std::vector<std::vector<float>> run(const std::vector<TestEvent>& events, std::size_t batch_size = 100) {
+    std::vector<std::vector<float>> rows;
+    for (std::size_t begin = 0; begin < events.size(); begin += batch_size) {
+      const auto end = static_cast<std::ptrdiff_t>(std::min(events.size(), begin + batch_size));
+      const EventBatch batch =
+          to_batch(plan_.options().layout, {events.begin() + static_cast<std::ptrdiff_t>(begin), events.begin() + end});
+      FeatureMatrix out;
+      out.reset(batch.rows(), plan_.columns().size());
+      global_.begin_batch();
+      std::vector<std::uint32_t> snapshots;
+      for (const std::uint32_t row : batch.order) {
+        // Before the event that moves it: a tick depends on event time only, not on where batches or runs end.
+        const std::int64_t tick = batch.header(row).time_ms / (10 * kSecondMs);
+        if (tick > last_tick_) global_.tick();
+        last_tick_ = std::max(last_tick_, tick);
+        snapshots.push_back(global_.add(batch, row));
+      }
+      for (std::size_t s = 0; s < plan_.stages().size(); ++s) {
+        for (std::size_t w = 0; w < workers_; ++w) {
+          std::vector<std::uint32_t> owned;
+          for (const std::uint32_t row : batch.order) {
+            if (batch.key(row, plan_.stages()[s]).group % workers_ == w) owned.push_back(row);
+          }
+          stage(s, w).process(batch, owned, global_, snapshots, out);
+        }
+      }
+      for (const std::uint32_t row : batch.order) rows.emplace_back(out.row(row).begin(), out.row(row).end());
+    }
+    return rows;
+  }
+
+  Snapshot snapshot() const {
+    Snapshot all;
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      stages_[i].save_groups([&](std::uint8_t group, std::string bytes) {
+        all.segments.push_back({i / workers_, group, std::move(bytes)});
+      });
+    }
+    std::ranges::sort(all.segments, {}, [](const Snapshot::Segment& s) { return std::pair(s.stage, s.group); });
+    all.baselines = global_.save();
+    all.last_tick = last_tick_;
+    return all;
+  }
+
+  /// Loads every segment at the worker that owns its group. Reports of the segments, in their order.
+  std::vector<StateReport> restore(const Snapshot& all) {
+    std::vector<StateReport> reports;
+    for (const Snapshot::Segment& segment : all.segments) {
+      auto loaded = stage(segment.stage, segment.group % workers_).load(segment.bytes);
+      if (!loaded) throw std::runtime_error(loaded.error().message);
+      reports.push_back(*std::move(loaded));
+    }
+    auto loaded = global_.load(all.baselines);
+    if (!loaded) throw std::runtime_error(loaded.error().message);
+    last_tick_ = all.last_tick;
+    return reports;
+  }
+
+  std::size_t entities() const {
+    std::size_t sum = 0;
+    for (const KeyedStage& one : stages_) sum += one.entities();
+    return sum;
+  }
+  std::size_t state_bytes() const {
+    std::size_t sum = 0;
+    for (const KeyedStage& one : stages_) sum += one.state_bytes();
+    return sum;
+  }
+
+ private:
+  const FeaturePlan& plan_;
+  std::size_t workers_;
+  GlobalBaselines global_;
+  std::vector<KeyedStage> stages_;  // stage by stage, workers within
+  std::int64_t last_tick_ = INT64_MIN;
+};
 
 }  // namespace alcedo::features::testing

@@ -182,6 +182,36 @@ class RingStore {
     __builtin_prefetch(slab_of(ring) + rank(ring, std::uint64_t{1} << (bucket_id & 63)), 1);
   }
 
+  /// Calls `f(totals)` for each occupied bucket, in the order of the bits of `occupied`.
+  template <typename Totals, typename F>
+  void for_each_bucket(const Ring<Totals>& ring, F f) const {
+    if (ring.slab() == 0) {
+      if (ring.occupied != 0) f(ring.totals);
+      return;
+    }
+    for (std::uint64_t left = ring.occupied; left != 0; left &= left - 1) f(*bucket(ring, left & -left));
+  }
+
+  /// Fills an empty ring: a bucket for each bit of `occupied`, in the order of the bits, and the totals of two or more.
+  template <typename Totals>
+  void restore(Ring<Totals>& ring, std::uint64_t occupied, const Totals* buckets, const Totals& totals) {
+    ring.occupied = occupied;
+    const int count = std::popcount(occupied);
+    ring.totals = count == 1 ? buckets[0] : totals;
+    ring.slab() = 0;
+    if (count < 2) return;
+    const int needed = count > 32 ? kDense : static_cast<int>(std::bit_width(static_cast<unsigned>(count - 1)));
+    ring.slab() = allocate<Totals>(needed);
+    for (std::uint64_t left = occupied; left != 0; left &= left - 1) *bucket(ring, left & -left) = *buckets++;
+  }
+
+  /// Empties the ring and gives its memory back.
+  template <typename Totals>
+  void clear(Ring<Totals>& ring) {
+    if (ring.slab() != 0) release(ring);
+    ring = Ring<Totals>{};
+  }
+
   std::size_t reserved_bytes() const {
     std::size_t bytes = 0;
     for (const RecordPool& pool : pools_) bytes += pool.reserved_bytes();
