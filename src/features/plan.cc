@@ -11,7 +11,7 @@
 
 #include "core/check.h"
 #include "core/time.h"
-#include "features/operator.h"
+#include "features/operators/operator.h"
 #include "features/stage_program.h"
 #include "features/window_ring.h"
 

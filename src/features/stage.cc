@@ -19,11 +19,11 @@
 #include "core/check.h"
 #include "features/counter_rate.h"
 #include "features/deviation.h"
-#include "features/entity_codec.h"
 #include "features/key_table.h"
-#include "features/operator.h"
+#include "features/operators/operator.h"
 #include "features/record_pool.h"
 #include "features/stage_program.h"
+#include "features/state/entity_codec.h"
 #include "features/window_ring.h"
 
 namespace alcedo::features {

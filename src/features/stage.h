@@ -12,7 +12,7 @@
 #include "core/event.h"
 #include "core/result.h"
 #include "features/plan.h"
-#include "features/segment.h"
+#include "features/state/segment.h"
 
 namespace alcedo::features {
 

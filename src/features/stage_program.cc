@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "core/check.h"
-#include "features/operator.h"
+#include "features/operators/operator.h"
 #include "features/window_ring.h"
 
 namespace alcedo::features {

@@ -14,7 +14,7 @@
 
 #include "core/check.h"
 #include "core/hash.h"
-#include "features/state_stream.h"
+#include "features/state/state_stream.h"
 
 namespace alcedo::pipeline {
 namespace {

@@ -10,7 +10,7 @@
 #include "contract/fields/money.h"
 #include "core/check.h"
 #include "core/time.h"
-#include "features/operator.h"
+#include "features/operators/operator.h"
 
 namespace alcedo::pipeline {
 namespace {

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "core/time.h"
-#include "features/operator.h"
+#include "features/operators/operator.h"
 #include "pipeline/pipeline_file_sections.h"
 
 namespace alcedo::pipeline {

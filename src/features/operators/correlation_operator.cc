@@ -1,0 +1,159 @@
+// Series that are sampled at different moments are aligned by the mean of each bucket; only buckets with both count.
+#include "features/operators/correlation_operator.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/hash.h"
+#include "core/time.h"
+#include "features/record_pool.h"
+#include "features/window_ring.h"
+
+namespace alcedo::features {
+namespace {
+
+// Below this a correlation is chance: with 8 pairs |r| > 0.7 has a probability of 5 %.
+constexpr std::uint32_t kPairsMin = 8;
+
+struct Bucket {
+  double sum[2];
+  std::uint32_t count[2];
+};
+
+struct CorrelationState {
+  std::uint32_t slab;  // 1 + handle; 0: the entity had neither metric
+  std::uint32_t reserved;
+};
+
+class CorrelationOperator final : public Operator {
+ public:
+  explicit CorrelationOperator(const FeatureSpec& spec)
+      : spec_(spec), pool_(spec.windows_ms.size() * static_cast<std::size_t>(kBuckets) * sizeof(Bucket)) {
+    for (const std::string& metric : spec.metrics) metrics_.push_back(hash64(metric));
+  }
+
+  void prefetch(const std::byte* bytes, std::int64_t /*time_ms*/) const override {
+    const auto& state = *reinterpret_cast<const CorrelationState*>(bytes);
+    if (state.slab == 0) return;
+    const std::byte* slab = pool_.at(state.slab - 1);
+    const std::size_t size = spec_.windows_ms.size() * static_cast<std::size_t>(kBuckets) * sizeof(Bucket);
+    for (std::size_t at = 0; at < size; at += 64) __builtin_prefetch(slab + at);
+  }
+
+  void update(std::byte* bytes, const EventView& event, std::span<float> out) override {
+    auto& state = *reinterpret_cast<CorrelationState*>(bytes);
+    double x[2] = {kMissing, kMissing};
+    read(event, x);
+    if (state.slab == 0) {
+      for (std::size_t w = 0; w < spec_.windows_ms.size(); ++w) out[2 * w + 1] = 0;
+      if (std::isnan(x[0]) && std::isnan(x[1])) return;
+      state.slab = pool_.allocate() + 1;
+      std::memset(pool_.at(state.slab - 1), 0,
+                  spec_.windows_ms.size() * static_cast<std::size_t>(kBuckets) * sizeof(Bucket));
+    }
+    for (std::size_t w = 0; w < spec_.windows_ms.size(); ++w) {
+      auto* buckets = reinterpret_cast<Bucket*>(pool_.at(state.slab - 1)) + w * static_cast<std::size_t>(kBuckets);
+      const std::int64_t grain_ms = spec_.windows_ms[w] / kBuckets;
+      const std::int64_t before = bucket_of(event.clock_ms, grain_ms);
+      const std::int64_t newest = std::max(before, bucket_of(event.time_ms, grain_ms));
+      // What leaves the window makes room for the buckets that come.
+      for (std::int64_t b = std::max(before + 1, newest - kBuckets + 1); b <= newest; ++b) at(buckets, b) = Bucket{};
+      correlate(buckets, newest, out.subspan(2 * w, 2));
+      const std::int64_t bucket = bucket_of(event.time_ms, grain_ms);
+      if (bucket <= newest - kBuckets) continue;
+      for (int side = 0; side < 2; ++side) {
+        if (std::isnan(x[side])) continue;
+        at(buckets, bucket).sum[side] += x[side];
+        ++at(buckets, bucket).count[side];
+      }
+    }
+  }
+
+  std::size_t reserved_bytes() const override { return pool_.reserved_bytes(); }
+
+ private:
+  static Bucket& at(Bucket* buckets, std::int64_t bucket) {
+    return buckets[static_cast<std::size_t>((bucket % kBuckets + kBuckets) % kBuckets)];
+  }
+
+  void read(const EventView& event, double (&x)[2]) const {
+    const double value = event.batch.number(event.row, static_cast<std::size_t>(spec_.number));
+    if (metrics_.empty()) {
+      x[0] = value;
+      x[1] = event.batch.number(event.row, static_cast<std::size_t>(spec_.number_2));
+      return;
+    }
+    const std::uint64_t metric = event.batch.key(event.row, static_cast<std::size_t>(spec_.other_key)).hash;
+    for (std::size_t side = 0; side < 2; ++side) {
+      if (metric == metrics_[side]) x[side] = value;
+    }
+  }
+
+  // Two passes about the means: one pass of squares loses small variances of large numbers. Buckets go from the oldest
+  // on, so that the order of the sums is that of time, not of the ring.
+  static void correlate(Bucket* buckets, std::int64_t newest, std::span<float> out) {
+    double mean[2] = {0, 0};
+    std::uint32_t pairs = 0;
+    const auto each_pair = [&](auto&& visit) {
+      for (std::int64_t b = newest - kBuckets + 1; b <= newest; ++b) {
+        const Bucket& bucket = at(buckets, b);
+        if (bucket.count[0] != 0 && bucket.count[1] != 0)
+          visit(bucket.sum[0] / bucket.count[0], bucket.sum[1] / bucket.count[1]);
+      }
+    };
+    each_pair([&](double a, double b) {
+      mean[0] += a;
+      mean[1] += b;
+      ++pairs;
+    });
+    out[1] = static_cast<float>(pairs);
+    if (pairs < kPairsMin) return;
+    mean[0] /= pairs;
+    mean[1] /= pairs;
+    double aa = 0, bb = 0, ab = 0;
+    each_pair([&](double a, double b) {
+      aa += (a - mean[0]) * (a - mean[0]);
+      bb += (b - mean[1]) * (b - mean[1]);
+      ab += (a - mean[0]) * (b - mean[1]);
+    });
+    // A metric that stands still correlates with nothing; what rounding leaves of its variance is no movement.
+    const auto still = [](double squares, double m) { return squares <= 1e-18 * m * m + 1e-300; };
+    if (still(aa, mean[0]) || still(bb, mean[1])) return;
+    out[0] = static_cast<float>(std::clamp(ab / std::sqrt(aa * bb), -1.0, 1.0));
+  }
+
+  FeatureSpec spec_;
+  std::vector<std::uint64_t> metrics_;
+  RecordPool pool_;
+};
+
+}  // namespace
+
+std::string correlation_mistake(const FeatureSpec& spec, const EventLayout& layout) {
+  if (spec.windows_ms.empty()) return "no windows; expected one or more, such as 1h";
+  if (auto mistake = slot_mistake("number", spec.number, layout.numbers.size()); !mistake.empty()) return mistake;
+  if (spec.metrics.empty()) return slot_mistake("number", spec.number_2, layout.numbers.size());
+  if (spec.metrics.size() != 2) return fmt::format("{} metrics; expected two", spec.metrics.size());
+  return slot_mistake("key", spec.other_key, layout.keys.size());
+}
+
+std::vector<OperatorColumn> correlation_columns(const FeatureSpec& spec) {
+  std::vector<OperatorColumn> columns;
+  for (const std::int64_t window_ms : spec.windows_ms) {
+    // A tenth: what of a correlation over 60 pairs is noise.
+    columns.push_back({"r_" + format_duration(window_ms), 0.1});
+    columns.push_back({"pairs_" + format_duration(window_ms), 1});
+  }
+  return columns;
+}
+
+std::size_t correlation_state_bytes(const FeatureSpec& /*spec*/) { return sizeof(CorrelationState); }
+
+std::unique_ptr<Operator> make_correlation_operator(const FeatureSpec& spec) {
+  return std::make_unique<CorrelationOperator>(spec);
+}
+
+}  // namespace alcedo::features

@@ -1,0 +1,269 @@
+// The list stands sorted by value, so that any window's quantiles are one pass over it; a value forgotten from it was
+// older than all that stayed, so a window that does not reach back to it is wholly in the list.
+#include "features/operators/quantile_operator.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "core/time.h"
+#include "features/operators/quantile_sketch.h"
+#include "features/operators/window_spans.h"
+#include "features/record_pool.h"
+
+namespace alcedo::features {
+namespace {
+
+constexpr std::uint32_t kFirstValues = 4;
+constexpr std::int64_t kPaneBuckets = 10;
+static_assert((kSketchPanes - 1) * kPaneBuckets == kBuckets);
+constexpr std::array<double, 3> kShares{0.25, 0.5, 0.75};
+
+struct QuantileState {     // behind it a sketch's handle for each window; 0: none
+  std::int64_t forgotten;  // newest unit of the values that the list forgot
+  std::uint32_t list;      // handle in the pool of its class
+  std::uint8_t known;
+  std::uint8_t list_class;     // 0: no list; else kFirstValues << (class - 1) values
+  std::uint8_t has_forgotten;  // whether a window's panes reach back to `forgotten`
+  std::uint8_t spare;
+};
+
+std::uint32_t capacity(std::uint8_t list_class) { return list_class == 0 ? 0 : kFirstValues << (list_class - 1); }
+
+constexpr std::size_t list_bytes(std::uint32_t values) { return values * (sizeof(double) + sizeof(std::uint32_t)); }
+
+struct List {
+  double* values;        // ascending
+  std::uint32_t* units;  // of the values; unit_from()
+};
+
+class QuantileOperator final : public Operator {
+ public:
+  explicit QuantileOperator(const FeatureSpec& spec)
+      : including_(spec.including),
+        spans_(spec.windows_ms),
+        first_(spans_.size()),
+        pane_first_(spans_.size()),
+        pane_(spans_.size()) {}
+
+  void prefetch(const std::byte* bytes, std::int64_t /*time_ms*/) const override {
+    const auto& state = *reinterpret_cast<const QuantileState*>(bytes);
+    if (state.list_class == 0) return;
+    const std::byte* list = lists_[state.list_class - 1].at(state.list);
+    for (std::size_t at = 0; at < list_bytes(capacity(state.list_class)); at += 64) __builtin_prefetch(list + at, 1);
+    if (state.has_forgotten == 0) return;
+    const auto* sketches = reinterpret_cast<const std::uint32_t*>(bytes + sizeof(QuantileState));
+    for (std::size_t window = 0; window < spans_.size(); ++window) {
+      if (sketches[window] != 0) sketches_.prefetch(sketches[window]);
+    }
+  }
+
+  void update(std::byte* bytes, const EventView& event, std::span<float> out) override {
+    auto& state = *reinterpret_cast<QuantileState*>(bytes);
+    auto* const sketches = reinterpret_cast<std::uint32_t*>(bytes + sizeof(QuantileState));
+    const std::int64_t clock = spans_.unit_of(std::max(event.clock_ms, event.time_ms));
+    oldest_ = clock;
+    for (std::size_t window = 0; window < first_.size(); ++window) {
+      first_[window] = spans_.first(window, clock);
+      const std::int64_t first_pane = pane_of(window, first_[window]);
+      pane_first_[window] = first_pane * kPaneBuckets * spans_.grain(window);
+      pane_[window] = first_pane + kSketchPanes - 1;
+      oldest_ = std::min(oldest_, pane_first_[window]);
+    }
+    move_sketches(state, sketches);
+    forget_listed(state, spans_.unit_of(event.clock_ms), clock);
+    if (!including_) read(state, sketches, clock, out);
+    const std::int64_t unit = spans_.unit_of(event.time_ms);
+    if (!std::isnan(event.value) && unit >= oldest_) add(state, sketches, event.value, unit, clock);
+    if (including_) read(state, sketches, clock, out);
+  }
+
+  std::size_t reserved_bytes() const override {
+    std::size_t bytes = sketches_.reserved_bytes();
+    for (const RecordPool& pool : lists_) bytes += pool.reserved_bytes();
+    return bytes;
+  }
+
+ private:
+  List list_of(const QuantileState& state) const {
+    if (state.list_class == 0) return {nullptr, nullptr};
+    std::byte* list = lists_[state.list_class - 1].at(state.list);
+    return {reinterpret_cast<double*>(list),
+            reinterpret_cast<std::uint32_t*>(list + capacity(state.list_class) * sizeof(double))};
+  }
+
+  void move_sketches(QuantileState& state, std::uint32_t* sketches) {
+    if (state.has_forgotten == 0) return;
+    bool any = false;
+    for (std::size_t window = 0; window < first_.size(); ++window) {
+      if (sketches[window] == 0) continue;
+      if (state.forgotten >= pane_first_[window]) {
+        sketches_.advance(sketches[window], pane_[window]);
+        any = true;
+      } else {
+        sketches_.release(sketches[window]);
+        sketches[window] = 0;
+      }
+    }
+    state.has_forgotten = any ? 1 : 0;
+  }
+
+  void forget_listed(QuantileState& state, std::int64_t clock_before, std::int64_t clock) {
+    if (state.known == 0 || clock == clock_before) return;
+    const List list = list_of(state);
+    std::uint8_t kept = 0;
+    for (std::uint32_t i = 0; i < state.known; ++i) {
+      if (unit_from(list.units[i], clock_before) < oldest_) continue;
+      list.values[kept] = list.values[i];
+      list.units[kept] = list.units[i];
+      ++kept;
+    }
+    state.known = kept;
+    if (kept != 0) return;
+    lists_[state.list_class - 1].release(state.list);
+    state.list_class = 0;
+  }
+
+  void read(const QuantileState& state, const std::uint32_t* sketches, std::int64_t clock, std::span<float> out) const {
+    for (std::size_t window = 0; window < first_.size(); ++window) {
+      std::array<double, 3> quartiles{};
+      if (state.has_forgotten != 0 && state.forgotten >= first_[window]) {
+        sketches_.quantiles(sketches[window], kShares, quartiles);
+      } else {
+        read_list(state, first_[window], clock, quartiles);
+      }
+      for (std::size_t i = 0; i < quartiles.size(); ++i)
+        out[i * first_.size() + window] = static_cast<float>(quartiles[i]);
+      out[kShares.size() * first_.size() + window] = static_cast<float>(quartiles[2] - quartiles[0]);
+    }
+  }
+
+  void read_list(const QuantileState& state, std::int64_t first, std::int64_t clock,
+                 std::array<double, 3>& quartiles) const {
+    const List list = list_of(state);
+    std::array<double, kQuantileExact> in;
+    std::size_t count = 0;
+    for (std::uint32_t i = 0; i < state.known; ++i) {
+      in[count] = list.values[i];
+      count += unit_from(list.units[i], clock) >= first ? 1 : 0;
+    }
+    if (count == 0) {
+      quartiles.fill(kMissing);
+      return;
+    }
+    for (std::size_t i = 0; i < kShares.size(); ++i) {
+      const double place = kShares[i] * static_cast<double>(count - 1);
+      const auto below = static_cast<std::size_t>(place);
+      const std::size_t above = std::min(below + 1, count - 1);
+      quartiles[i] = in[below] + (place - static_cast<double>(below)) * (in[above] - in[below]);
+    }
+  }
+
+  void add(QuantileState& state, std::uint32_t* sketches, double x, std::int64_t unit, std::int64_t clock) {
+    if (state.known == kQuantileExact) {
+      const List list = list_of(state);
+      std::uint32_t least = 0;
+      for (std::uint32_t i = 1; i < state.known; ++i) {
+        if (unit_from(list.units[i], clock) < unit_from(list.units[least], clock)) least = i;
+      }
+      const std::int64_t least_unit = unit_from(list.units[least], clock);
+      // A late value may itself be the one to forget.
+      const std::int64_t forgotten = std::min(least_unit, unit);
+      if (state.has_forgotten == 0 || forgotten > state.forgotten) {
+        state.forgotten = forgotten;
+        begin_sketches(state, sketches, clock);
+      }
+      count_in_sketches(sketches, x, unit);
+      if (unit <= least_unit) return;
+      --state.known;
+      std::copy(list.values + least + 1, list.values + kQuantileExact, list.values + least);
+      std::copy(list.units + least + 1, list.units + kQuantileExact, list.units + least);
+    } else {
+      if (state.has_forgotten != 0) count_in_sketches(sketches, x, unit);
+      if (state.known == capacity(state.list_class)) grow(state);
+    }
+    const List list = list_of(state);
+    const auto at = std::upper_bound(list.values, list.values + state.known, x) - list.values;
+    std::copy_backward(list.values + at, list.values + state.known, list.values + state.known + 1);
+    std::copy_backward(list.units + at, list.units + state.known, list.units + state.known + 1);
+    list.values[at] = x;
+    list.units[at] = static_cast<std::uint32_t>(unit);
+    ++state.known;
+  }
+
+  std::int64_t pane_of(std::size_t window, std::int64_t unit) const {
+    return bucket_of(unit, kPaneBuckets * spans_.grain(window));
+  }
+
+  /// For each window whose panes reach back to what is being forgotten for the first time: until now the list held all
+  /// of their values, and what it holds is no older than what is being forgotten.
+  void begin_sketches(QuantileState& state, std::uint32_t* sketches, std::int64_t clock) {
+    const List list = list_of(state);
+    for (std::size_t window = 0; window < first_.size(); ++window) {
+      if (sketches[window] != 0 || state.forgotten < pane_first_[window]) continue;
+      sketches[window] = sketches_.create(pane_[window]);
+      state.has_forgotten = 1;
+      for (std::uint32_t i = 0; i < state.known; ++i) {
+        sketches_.add(sketches[window], list.values[i], pane_of(window, unit_from(list.units[i], clock)));
+      }
+    }
+  }
+
+  void count_in_sketches(std::uint32_t* sketches, double x, std::int64_t unit) {
+    for (std::size_t window = 0; window < first_.size(); ++window) {
+      if (sketches[window] != 0 && unit >= pane_first_[window])
+        sketches_.add(sketches[window], x, pane_of(window, unit));
+    }
+  }
+
+  void grow(QuantileState& state) {
+    QuantileState larger = state;
+    ++larger.list_class;
+    larger.list = lists_[larger.list_class - 1].allocate();
+    if (state.list_class != 0) {
+      const List from = list_of(state);
+      const List to = list_of(larger);
+      std::copy_n(from.values, state.known, to.values);
+      std::copy_n(from.units, state.known, to.units);
+      lists_[state.list_class - 1].release(state.list);
+    }
+    state = larger;
+  }
+
+  bool including_;
+  WindowSpans spans_;
+  // Of the event at hand:
+  std::vector<std::int64_t> first_;       // by window: its first unit
+  std::vector<std::int64_t> pane_first_;  // first unit of the pane that holds it
+  std::vector<std::int64_t> pane_;        // last of the 7 panes that begin with that one
+  std::int64_t oldest_ = 0;               // the first unit of all windows' panes
+  RecordPool lists_[5] = {RecordPool(list_bytes(4)), RecordPool(list_bytes(8)), RecordPool(list_bytes(16)),
+                          RecordPool(list_bytes(32)), RecordPool(list_bytes(64))};
+  QuantileSketchStore sketches_;
+};
+
+}  // namespace
+
+std::string quantile_mistake(const FeatureSpec& spec, const EventLayout& layout) {
+  if (auto mistake = slot_mistake("number", spec.number, layout.numbers.size()); !mistake.empty()) return mistake;
+  return WindowSpans::mistake(spec.windows_ms);
+}
+
+std::vector<OperatorColumn> quantile_columns(const FeatureSpec& spec) {
+  std::vector<OperatorColumn> columns;
+  for (const char* stat : {"p25_", "p50_", "p75_", "iqr_"}) {
+    for (const std::int64_t window : spec.windows_ms) columns.push_back({stat + format_duration(window), 0});
+  }
+  return columns;
+}
+
+std::size_t quantile_state_bytes(const FeatureSpec& spec) {
+  return (sizeof(QuantileState) + spec.windows_ms.size() * sizeof(std::uint32_t) + 7) / 8 * 8;
+}
+
+std::unique_ptr<Operator> make_quantile_operator(const FeatureSpec& spec) {
+  return std::make_unique<QuantileOperator>(spec);
+}
+
+}  // namespace alcedo::features
