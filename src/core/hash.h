@@ -31,7 +31,7 @@ inline std::uint64_t hash64(std::string_view text) {
     left -= 8;
   }
   std::uint64_t word = 0;
-  std::memcpy(&word, p, left);
+  if (left > 0) std::memcpy(&word, p, left);  // an empty view may point nowhere
   h = mix64(h ^ word ^ (std::uint64_t{left} << 56));
   return h == 0 ? 1 : h;
 }

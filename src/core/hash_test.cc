@@ -10,6 +10,7 @@ namespace {
 
 TEST(HashTest, KeyIdentityIsStable) {
   EXPECT_NE(hash64(""), 0U);
+  EXPECT_EQ(hash64(std::string_view()), hash64(""));
   EXPECT_NE(hash64("a"), hash64(std::string_view("a\0", 2)));
   EXPECT_EQ(hash64("card-0000001"), hash64(std::string("card-") + "0000001"));
 }
