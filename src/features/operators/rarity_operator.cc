@@ -154,8 +154,9 @@ std::string rarity_mistake(const FeatureSpec& spec, const EventLayout& layout) {
   return slot_mistake("key", spec.other_key, layout.keys.size());
 }
 
+// A rarity moves in factors of two: less says nothing, however steady an entity was.
 std::vector<OperatorColumn> rarity_columns(const FeatureSpec& /*spec*/) {
-  return {{"count", 1}, {"of", 1}, {"novel", 1}, {"rarity", 0}};
+  return {{"count", 1}, {"of", 1}, {"novel", 1}, {"rarity", 0.3}};
 }
 
 std::size_t rarity_state_bytes(const FeatureSpec& /*spec*/) { return sizeof(RarityState); }
