@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "features/state/state_stream.h"
+#include "core/state_stream.h"
 
 namespace alcedo::features {
 

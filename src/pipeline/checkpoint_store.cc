@@ -14,13 +14,11 @@
 
 #include "core/check.h"
 #include "core/hash.h"
-#include "features/state/state_stream.h"
+#include "core/state_stream.h"
 
 namespace alcedo::pipeline {
 namespace {
 
-using features::StateReader;
-using features::StateWriter;
 
 constexpr char kManifests = 'm';
 constexpr char kRows = 'r';

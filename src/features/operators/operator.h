@@ -12,7 +12,7 @@
 
 #include "core/event.h"
 #include "features/plan.h"
-#include "features/state/state_stream.h"
+#include "core/state_stream.h"
 
 namespace alcedo::features {
 

@@ -9,7 +9,7 @@
 
 #include "core/result.h"
 #include "features/plan.h"
-#include "features/state/state_stream.h"
+#include "core/state_stream.h"
 
 namespace alcedo::features {
 

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <utility>
 
-namespace alcedo::features {
+namespace alcedo {
 
 static_assert(std::endian::native == std::endian::little, "state is written as the machine has it: little-endian");
 
@@ -115,4 +115,4 @@ class StateReader {
   std::string mistake_;
 };
 
-}  // namespace alcedo::features
+}  // namespace alcedo
