@@ -1,11 +1,19 @@
 // Mining is order-sensitive and cheap, so one thread does it for all workers.
 #include "pipeline/template_keys.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "contract/fields/key_composer.h"
 
 namespace alcedo::pipeline {
+namespace {
+
+// As TemplateMiner::save() writes a miner that has seen nothing.
+constexpr std::string_view kNoTemplates("\0", 1);
+
+}  // namespace
 
 TemplateKeys::TemplateKeys(const contract::EventsSpec& events) {
   for (std::uint32_t slot = 0; slot < events.keys.size(); ++slot) {
@@ -58,6 +66,52 @@ std::size_t TemplateKeys::state_bytes() const {
   std::size_t total = 0;
   for (const Field& field : fields_) total += field.miner.state_bytes();
   return total;
+}
+
+std::uint64_t TemplateKeys::version() const {
+  std::uint64_t sum = 0;
+  for (const Field& field : fields_) sum += field.miner.version();
+  return sum;
+}
+
+void TemplateKeys::save(StateWriter& writer) const {
+  writer.varint(fields_.size());
+  std::string bytes;
+  for (const Field& field : fields_) {
+    writer.text(field.name);
+    bytes.clear();
+    StateWriter of_field(bytes);
+    field.miner.save(of_field);
+    writer.text(bytes);  // its length lets a pipeline without this field pass over it
+  }
+}
+
+TemplateKeys::Loaded TemplateKeys::load(StateReader& reader) {
+  std::vector<std::pair<std::string, std::string_view>> saved;
+  for (std::uint64_t left = reader.varint(); left != 0 && reader.ok(); --left) {
+    std::string name(reader.text());
+    if (std::ranges::find(saved, name, [](const auto& field) { return field.first; }) != saved.end())
+      reader.refuse(fmt::format("has the templates of field '{}' twice", name));
+    const std::string_view bytes = reader.text();
+    saved.emplace_back(std::move(name), bytes);
+  }
+  Loaded result;
+  std::vector<contract::TemplateMiner> miners;
+  for (const Field& field : fields_) {
+    const auto from = std::ranges::find(saved, field.name, [](const auto& entry) { return entry.first; });
+    (from == saved.end() ? result.anew : result.kept).push_back(field.name);
+    contract::TemplateMiner& miner = miners.emplace_back(field.miner);
+    StateReader templates(from == saved.end() ? kNoTemplates : from->second);
+    miner.load(templates);
+    if (!templates.complete())
+      reader.refuse(fmt::format("templates of field '{}': {}", field.name, templates.mistake()));
+  }
+  if (!reader.ok()) return {};
+  for (std::size_t f = 0; f < fields_.size(); ++f) fields_[f].miner = std::move(miners[f]);
+  for (const auto& [name, bytes] : saved) {
+    if (std::ranges::find(fields_, name, &Field::name) == fields_.end()) result.removed.push_back(name);
+  }
+  return result;
 }
 
 }  // namespace alcedo::pipeline
