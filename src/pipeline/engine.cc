@@ -11,6 +11,7 @@
 #include "core/check.h"
 #include "core/time.h"
 #include "features/operators/operator.h"
+#include "features/state/segment.h"
 
 namespace alcedo::pipeline {
 namespace {
@@ -45,6 +46,27 @@ decide::IncidentFolder::Names names_of(const Pipeline& pipeline) {
   return names;
 }
 
+// All that the scores of a detector depend on besides the state of its features.
+std::uint64_t meaning_of(const models::DetectorSpec& spec, const features::FeatureOptions& options) {
+  std::string meaning =
+      fmt::format("{}|{}|{}", static_cast<int>(spec.kind), static_cast<int>(spec.side), spec.min_change);
+  for (const std::uint32_t index : spec.requests) {
+    const features::DeviationRequest& request = options.deviations[index];
+    meaning +=
+        fmt::format("|{}|{}|{}", features::feature_fingerprint(options.features[request.feature], options.layout),
+                    request.column, static_cast<int>(request.method));
+  }
+  return hash64(meaning);
+}
+
+decide::Decider::Options decider_options(const Pipeline& pipeline) {
+  decide::Decider::Options options{pipeline.anomalies, {}, pipeline.calibrate_events, pipeline.rate_max, {}};
+  for (const auto& spec : pipeline.detectors)
+    options.detectors.push_back({spec.name, meaning_of(spec, pipeline.features)});
+  for (const auto& anomaly : pipeline.anomalies) options.entities.push_back(pipeline.features.layout.keys[anomaly.by]);
+  return options;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Engine>> Engine::create(const Pipeline& pipeline, WorkerPool& pool) {
@@ -61,7 +83,7 @@ Engine::Engine(const Pipeline& pipeline, WorkerPool& pool, features::FeaturePlan
       stages_(pool.workers()),
       rows_(pool.workers()),
       detectors_(make_detectors(pipeline, plan_)),
-      decider_({pipeline.anomalies, pipeline.detectors.size(), pipeline.calibrate_events, pipeline.rate_max}),
+      decider_(decider_options(pipeline)),
       folder_(names_of(pipeline), pipeline.anomalies) {
   for (auto& stages : stages_) {
     for (std::size_t s = 0; s < plan_.stages().size(); ++s) stages.emplace_back(plan_, s);
