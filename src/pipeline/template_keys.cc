@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "contract/fields/key_composer.h"
 
@@ -87,18 +89,17 @@ void TemplateKeys::save(StateWriter& writer) const {
 }
 
 TemplateKeys::Loaded TemplateKeys::load(StateReader& reader) {
-  std::vector<std::pair<std::string, std::string_view>> saved;
+  std::map<std::string_view, std::string_view> saved;
   for (std::uint64_t left = reader.varint(); left != 0 && reader.ok(); --left) {
-    std::string name(reader.text());
-    if (std::ranges::find(saved, name, [](const auto& field) { return field.first; }) != saved.end())
+    const std::string_view name = reader.text();
+    const std::string_view templates = reader.text();
+    if (reader.ok() && !saved.emplace(name, templates).second)
       reader.refuse(fmt::format("has the templates of field '{}' twice", name));
-    const std::string_view bytes = reader.text();
-    saved.emplace_back(std::move(name), bytes);
   }
   Loaded result;
   std::vector<contract::TemplateMiner> miners;
   for (const Field& field : fields_) {
-    const auto from = std::ranges::find(saved, field.name, [](const auto& entry) { return entry.first; });
+    const auto from = saved.find(field.name);
     (from == saved.end() ? result.anew : result.kept).push_back(field.name);
     contract::TemplateMiner& miner = miners.emplace_back(field.miner);
     StateReader templates(from == saved.end() ? kNoTemplates : from->second);
@@ -108,8 +109,8 @@ TemplateKeys::Loaded TemplateKeys::load(StateReader& reader) {
   }
   if (!reader.ok()) return {};
   for (std::size_t f = 0; f < fields_.size(); ++f) fields_[f].miner = std::move(miners[f]);
-  for (const auto& [name, bytes] : saved) {
-    if (std::ranges::find(fields_, name, &Field::name) == fields_.end()) result.removed.push_back(name);
+  for (const auto& [name, templates] : saved) {
+    if (std::ranges::find(fields_, name, &Field::name) == fields_.end()) result.removed.emplace_back(name);
   }
   return result;
 }
