@@ -113,6 +113,16 @@ EventBatch stream(std::uint64_t seed, std::size_t events) {
   return testing::to_batch(testing::test_layout(false), testing::make_stream(seed, options));
 }
 
+TEST(OperatorStateTest, EveryOperatorIsTested) {
+  std::set<FeatureKind> tested;
+  for (const FeatureSpec& spec : all_specs()) tested.insert(spec.kind);
+  for (int kind = 0; kind < 64; ++kind) {
+    const auto one = static_cast<FeatureKind>(kind);
+    if (!has_operator(one)) continue;
+    EXPECT_TRUE(tested.contains(one)) << "state_options() has no feature of kind " << kind;
+  }
+}
+
 TEST(OperatorStateTest, InOtherMemoryTheBytesAndAllLaterColumnsAreTheSame) {
   std::map<std::string, std::size_t> largest;
   std::size_t compared = 0;
