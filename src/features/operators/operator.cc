@@ -84,6 +84,7 @@ void Operator::load(std::byte* state, std::int64_t /*clock_ms*/, StateReader& re
   CHECK(reserved_bytes() == 0);
   if (reader.left() == 0) return;
   const std::string_view bytes = reader.bytes(state_bytes_);
+  if (!reader.ok()) return;
   std::memcpy(state, bytes.data(), bytes.size());
 }
 
