@@ -1,5 +1,5 @@
-// Epochs come first in the keys, so that old ones leave as a range, and damage to one epoch's blocks is no damage to
-// the epochs before it.
+// Epochs come first in the keys and have tables of their own, so that damage to one is no damage to those before it,
+// old ones leave as files, and RocksDB moves tables between its levels without reading or writing them.
 #include "pipeline/checkpoint_store.h"
 
 #include <fmt/format.h>
@@ -24,6 +24,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -35,8 +36,7 @@
 namespace alcedo::pipeline {
 namespace {
 
-constexpr char kManifests = 'm';
-constexpr char kRows = 'r';
+constexpr char kPrefix = 'e';
 constexpr std::size_t kRowKeyBytes = 22;
 constexpr std::size_t kEpochKeyBytes = 9;  // of a row's key, and all of a manifest's
 constexpr std::size_t kBatchBytes = std::size_t{1} << 20;
@@ -59,14 +59,15 @@ T read_ordered(std::string_view bytes) {
   return x;
 }
 
-std::string epoch_key(char table, std::uint64_t epoch) {
-  std::string key(1, table);
+// The key of its manifest; with more behind it, of a row.
+std::string epoch_key(std::uint64_t epoch) {
+  std::string key(1, kPrefix);
   append_ordered(key, epoch);
   return key;
 }
 
 std::string row_key(std::uint64_t epoch, const RowKey& row) {
-  std::string key = epoch_key(kRows, epoch);
+  std::string key = epoch_key(epoch);
   append_ordered(key, row.stage);
   append_ordered(key, row.group);
   append_ordered(key, row.entity);
@@ -93,7 +94,7 @@ std::string manifest_bytes(const Manifest& manifest) {
   writer.u64(manifest.sum);
   writer.text(manifest.record);
   std::string bytes;
-  StateWriter(bytes).u64(checksum(epoch_key(kManifests, manifest.epoch), content));
+  StateWriter(bytes).u64(checksum(epoch_key(manifest.epoch), content));
   return bytes + content;
 }
 
@@ -142,7 +143,9 @@ rocksdb::Options database_options() {
   options.info_log = std::make_shared<NoLog>();
   options.listeners.push_back(std::make_shared<NoRecovery>());
   options.compression = rocksdb::kNoCompression;
-  // Each epoch's rows, and each manifest, in tables of their own: a table that is lost costs one epoch.
+  // A table that is lost costs one epoch. One in level 0 would be asked for the rows of all epochs: it leaves at once,
+  // which costs nothing, as no other table has rows of its epoch.
+  options.level0_file_num_compaction_trigger = 1;
   options.sst_partitioner_factory = rocksdb::NewSstPartitionerFixedPrefixFactory(kEpochKeyBytes);
   // Indexes and filters grow with the rows. Only in the cache is their memory bounded, and only cut into blocks is it
   // cheap to read one of them again.
@@ -188,11 +191,11 @@ constexpr std::string_view kWrongRow = "a row does not have its checksum";
 class EpochRows {
  public:
   EpochRows(rocksdb::DB& db, const Manifest& manifest)
-      : manifest_(manifest), end_(epoch_key(kRows, manifest.epoch + 1)), end_slice_(end_) {
+      : manifest_(manifest), end_(epoch_key(manifest.epoch + 1)), end_slice_(end_) {
     rocksdb::ReadOptions options = read_options();
     options.iterate_upper_bound = &end_slice_;
     at_.reset(db.NewIterator(options));
-    at_->Seek(epoch_key(kRows, manifest.epoch));
+    at_->Seek(epoch_key(manifest.epoch) + '\0');  // behind the manifest
     look();
   }
   EpochRows(const EpochRows&) = delete;
@@ -303,6 +306,7 @@ struct CheckpointStore::Impl {
   std::unique_ptr<rocksdb::DB> db;
   std::map<std::uint64_t, Manifest> manifests;  // published, by epoch; without their records; the writing thread's
   std::string damage;                           // found while opening; manifests may be out of reach
+  std::uint64_t highest = 0;                    // epoch that has left anything when the store was opened
   bool restored = false;
   bool begun = false;
   bool unpublished = false;  // rows of epoch newest + 1 may be there
@@ -355,13 +359,13 @@ struct CheckpointStore::Impl {
 
   // Drops epochs in [from, to).
   static void drop(rocksdb::WriteBatch& writes, std::uint64_t from, std::uint64_t to) {
-    for (const char table : {kManifests, kRows}) writes.DeleteRange(epoch_key(table, from), epoch_key(table, to));
+    writes.DeleteRange(epoch_key(from), epoch_key(to));
   }
-  // Frees the space of epochs in [from, to) now, as far as they have tables to themselves. What remains goes when
-  // RocksDB compacts its tables, so that an error costs nothing but time.
+  // Frees the space of epochs in [from, to). What RocksDB is busy with stays, and what a full disk does not let go: of
+  // old epochs until the next base, without harm, as their numbers do not come again.
   void free_tables(std::uint64_t from, std::uint64_t to) {
-    const std::string begin = epoch_key(kRows, from);
-    const std::string end = epoch_key(kRows, to);
+    const std::string begin = epoch_key(from);
+    const std::string end = epoch_key(to);
     const rocksdb::Slice begin_slice(begin);
     const rocksdb::Slice end_slice(end);
     rocksdb::DeleteFilesInRange(db.get(), db->DefaultColumnFamily(), &begin_slice, &end_slice, false)
@@ -377,6 +381,20 @@ struct CheckpointStore::Impl {
     if (auto dropped = write(batch, "dropping what was not published"); !dropped) return dropped;
     unpublished = false;
     return {};
+  }
+
+  // RocksDB empties level 0 in the background, also of what an earlier process left there. A walk over one epoch would
+  // meet the damage of another in it; where damage keeps it from being emptied, that cannot be helped.
+  void await_level0() const {
+    for (int i = 0; i < 200; ++i) {
+      std::uint64_t running = 0;
+      std::uint64_t pending = 0;
+      if (!db->GetIntProperty(rocksdb::DB::Properties::kNumRunningCompactions, &running) ||
+          !db->GetIntProperty(rocksdb::DB::Properties::kCompactionPending, &pending) || running + pending == 0) {
+        return;
+      }
+      std::this_thread::sleep_for(kStopInterval);
+    }
   }
 
   // What is wrong with the rows of an epoch, or "".
@@ -422,7 +440,7 @@ struct CheckpointStore::Impl {
   }
 
   Result<std::string> record(std::uint64_t epoch) const {
-    const std::string key = epoch_key(kManifests, epoch);
+    const std::string key = epoch_key(epoch);
     std::string bytes;
     if (const auto status = db->Get(read_options(), key, &bytes); !status.ok())
       return status.IsCorruption() || status.IsNotFound() ? damaged(epoch, "its manifest: " + status.ToString())
@@ -473,33 +491,35 @@ Result<CheckpointStore> CheckpointStore::open(const std::string& directory) {
   }
   if (!status.ok()) return impl->failed(status, "cannot be opened");
   impl->db.reset(db);
-  // A manifest that was damaged leaves its rows behind: they go with what restore() drops. Behind a damaged block there
-  // may be good ones, which only a walk from the other end reaches.
-  const auto take = [&](const rocksdb::Iterator& at) {
-    const std::string_view key = view(at.key());
-    if (key.size() != kEpochKeyBytes) return;
-    Manifest manifest;
-    manifest.epoch = read_ordered<std::uint64_t>(key.substr(1));
-    if (auto read = read_manifest(key, view(at.value()))) manifest = *std::move(read);
-    manifest.record.clear();
-    impl->manifests[manifest.epoch] = std::move(manifest);  // base 0: damaged
-  };
-  std::unique_ptr<rocksdb::Iterator> at(db->NewIterator(read_options()));
-  for (at->Seek(std::string(1, kManifests)); at->Valid() && at->key()[0] == kManifests; at->Next()) take(*at);
-  if (!at->status().ok()) {
-    impl->damage = at->status().ToString();
-    at.reset(db->NewIterator(read_options()));
-    for (at->SeekForPrev(std::string(1, kManifests + 1)); at->Valid() && at->key()[0] == kManifests; at->Prev())
-      take(*at);
-  }
-  if (impl->manifests.empty() && impl->damage.empty()) {
-    at->SeekToFirst();
-    if (at->Valid() && (at->key().size() != kRowKeyBytes || at->key()[0] != kRows)) {
+  // RocksDB knows the first and last key of each table without reading any, and nothing is outside of tables yet.
+  std::vector<rocksdb::LiveFileMetaData> tables;
+  impl->db->GetLiveFilesMetaData(&tables);
+  std::set<std::uint64_t> epochs;
+  for (const auto& table : tables) {
+    const bool is_ours = table.smallestkey.size() >= kEpochKeyBytes && table.smallestkey[0] == kPrefix &&
+                         table.largestkey.size() >= kEpochKeyBytes && table.largestkey[0] == kPrefix;
+    if (!is_ours) {
       return error(ErrorCode::kInvalidArgument,
-                   fmt::format("checkpoints in {}: it holds the database of something else (its first key is '{}'); "
-                               "name an empty directory or one of checkpoints",
-                               directory, at->key().ToString(true)));
+                   fmt::format("checkpoints in {}: it holds the database of something else (its table {} begins with "
+                               "the key '{}'); name an empty directory or one of checkpoints",
+                               directory, table.name, rocksdb::Slice(table.smallestkey).ToString(true)));
     }
+    // Between them are few: RocksDB joins epochs only where one was dropped, and begun anew.
+    const auto first = read_ordered<std::uint64_t>(std::string_view(table.smallestkey).substr(1));
+    const auto last = read_ordered<std::uint64_t>(std::string_view(table.largestkey).substr(1));
+    for (std::uint64_t epoch = first; epoch <= last; ++epoch) epochs.insert(epoch);
+  }
+  impl->highest = epochs.empty() ? 0 : *epochs.rbegin();
+  for (const std::uint64_t epoch : epochs) {
+    const std::string key = epoch_key(epoch);
+    std::string bytes;
+    const auto found = db->Get(read_options(), key, &bytes);
+    if (found.IsNotFound()) continue;  // not published; or what restore() finds missing
+    Manifest manifest;
+    if (auto read = found.ok() ? read_manifest(key, bytes) : std::nullopt) manifest = *std::move(read);
+    manifest.epoch = epoch;
+    manifest.record.clear();
+    impl->manifests[epoch] = std::move(manifest);  // base 0: damaged
   }
   if (!impl->manifests.empty()) impl->newest = impl->manifests.rbegin()->first;
   return CheckpointStore(std::move(impl));
@@ -510,6 +530,7 @@ std::uint64_t CheckpointStore::newest() const { return impl_->newest.load(std::m
 Result<std::optional<CheckpointStore::Restored>> CheckpointStore::restore(const TakeRow& take) {
   Impl& impl = *impl_;
   CHECK(!impl.begun);
+  impl.await_level0();
   Restored restored;
   std::map<std::uint64_t, std::string> verdicts;  // by epoch: "" or what is wrong
   const auto verdict = [&](std::uint64_t epoch) -> const std::string& {
@@ -560,11 +581,15 @@ Result<std::optional<CheckpointStore::Restored>> CheckpointStore::restore(const 
   }
   const std::uint64_t epoch = restored.epoch;
   const std::uint64_t base = found == nullptr ? 0 : found->base;
-  rocksdb::WriteBatch writes;
-  Impl::drop(writes, epoch + 1, UINT64_MAX);
-  if (auto dropped = impl.write(writes, "dropping what is damaged or was not published"); !dropped)
-    return std::unexpected(dropped.error());
-  impl.free_tables(epoch + 1, UINT64_MAX);
+  // Also what this one or an earlier process began and did not publish.
+  if (const std::uint64_t behind = std::max(impl.highest, impl.newest.load()) + 1; behind > epoch) {
+    rocksdb::WriteBatch writes;
+    Impl::drop(writes, epoch + 1, behind + 1);
+    if (auto dropped = impl.write(writes, "dropping what is damaged or was not published"); !dropped)
+      return std::unexpected(dropped.error());
+    impl.free_tables(epoch + 1, behind + 1);
+    impl.highest = epoch;
+  }
   impl.manifests.erase(impl.manifests.upper_bound(epoch), impl.manifests.end());
   impl.base.store(base, std::memory_order_release);
   impl.newest.store(epoch, std::memory_order_release);
@@ -605,12 +630,11 @@ Result<> CheckpointStore::forget(const RowKey& key) {
   return impl_->add(key, false, {});
 }
 
-// With a new base the chain of the one before stays; what is older goes in the same write, which
-// a get() that is still on its way there can bear: it sees that the base has changed and looks again.
+// With a new base the chain of the one before stays; what is older goes. A get() that is still on its way there sees
+// that the base has changed, and looks again.
 Result<> CheckpointStore::Impl::publish() {
   const std::uint64_t before = next.base == next.epoch ? base.load(std::memory_order_relaxed) : 0;
-  batch.Put(epoch_key(kManifests, next.epoch), manifest_bytes(next));
-  if (before > 0) drop(batch, 0, before);
+  batch.Put(epoch_key(next.epoch), manifest_bytes(next));
   if (auto written = write(batch, "publishing"); !written) return written;
   if (auto synced = sync("publishing"); !synced) return synced;
   begun = false;
