@@ -23,20 +23,19 @@ struct RowKey {
 };
 
 /// Checkpoints in a RocksDB directory. Each has an epoch, counted from 1; it is full (all rows) or holds what changed
-/// since the one before, back to the newest full one (its base). The rows of an epoch stand together, and its manifest,
-/// written last and synced, makes it a checkpoint: with the caller's record (positions, watermark, schemas), and the
+/// since the one before, back to the newest full one (its base). An epoch has tables of its own, and its manifest,
+/// which becomes durable last, makes it a checkpoint: with the caller's record (positions, watermark, schemas), and the
 /// count and sum of its rows, so that a row that is missing is seen as well as one that was changed.
 ///
 /// The caller writes changes; full checkpoints are made of them here, by compact(). A row that the caller has put needs
 /// no memory: get() reads it back.
 ///
-/// Kept are all checkpoints since the base before the newest base. A damaged block costs the checkpoints from its epoch
-/// on: an older one serves, at worst the last of the chain before. Damage that reaches further (RocksDB may have put
-/// several epochs into one table, and then lost it) is an error, never an empty store.
+/// Kept are all checkpoints since the base before the newest base. Damage to a table costs the checkpoints from its
+/// epoch on: an older one serves, at worst the last of the chain before. Damage that reaches further (to what says
+/// which tables there are) is an error, never an empty store.
 ///
-/// Errors   kIo, kUnavailable (disk full: the same call, or for put(), forget() and publish() a new begin(), may
-/// succeed
-///          once there is space), kCorrupt, naming directory and epoch, and kInvalidArgument for a database of
+/// Errors   kIo, kUnavailable (disk full: once there is space, the same call may succeed, or for put(), forget() and
+///          publish() a new begin()), kCorrupt, naming directory and epoch, and kInvalidArgument for a database of
 ///          something else. What kIo ends is over: open it anew.
 /// Threads  One thread writes: restore(), begin(), put(), forget(), publish() and compact(), one at a time. From the
 ///          return of restore() on, any number of threads may call get() and newest() beside it, until the store is
@@ -44,7 +43,7 @@ struct RowKey {
 /// Memory   About 100 MB however many rows: 32 MB of cached blocks (rows, indexes and filters), three write buffers of
 ///          16 MB, 1 MB of unwritten rows, 256 open tables of some KB each; restore() and compact() add at most 1 MB an
 ///          epoch of the chain.
-/// Disk     Up to three times the rows, four while compact() runs.
+/// Disk     Two bases and the changes to each: two to four times the rows, one more while compact() runs.
 class CheckpointStore {
  public:
   /// Creates the directory if there is none. What a crash left of an unpublished checkpoint is removed by restore(). A
@@ -58,7 +57,8 @@ class CheckpointStore {
     std::uint64_t epoch = 0;
     std::string record;  // the caller's, as given to publish()
     // Newer checkpoints that are damaged, the newest first, each with why; and what else of the store is damaged. One
-    // that RocksDB's own log lost altogether is not among them: the caller knows from its journal how far it had come.
+    // that RocksDB's list of tables lost altogether is not among them: the caller knows from its journal how far it had
+    // come.
     std::vector<std::string> refused;
   };
   /// Takes a row, and the epoch that holds it, for a get() later on.
@@ -78,8 +78,9 @@ class CheckpointStore {
   Result<> put(const RowKey& key, std::string_view row);
   /// The row is no longer part of the state.
   Result<> forget(const RowKey& key);
-  /// From here on it is the newest checkpoint, also after a power cut. One sync. After an error it is not, and begin()
-  /// drops it.
+  /// From here on it is the newest checkpoint, also after a power cut: what is not in a table yet (16 MB at most) is
+  /// written and synced. After an error it is not, and begin() drops it. kCorrupt, when RocksDB has met damage while it
+  /// compacted: no more can be published until the store is opened anew.
   Result<> publish(std::string_view record);
 
   /// To be called after publish(). Once the newest base has more than 16 epochs behind it, or as many changed rows as
