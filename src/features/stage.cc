@@ -87,7 +87,8 @@ float stat_of(const MomentTotals& t, Stat stat, double shift) {
 
 struct KeyedStage::Impl {
   Impl(const FeaturePlan& plan, std::size_t stage)
-      : program(compile_stage(plan, stage)),
+      : forget_ms(plan.options().forget_ms),
+        program(compile_stage(plan, stage)),
         records(program.record_bytes),
         pending(sizeof(PendingLevel)),
         counters(std::max<std::size_t>(1, program.numbers.size()) * sizeof(CounterReading)),
@@ -102,6 +103,7 @@ struct KeyedStage::Impl {
     tracker.emplace(records, *codec);
   }
 
+  std::int64_t forget_ms;  // FeatureOptions
   StageProgram program;
   KeyTable table;
   RecordPool records;
@@ -111,12 +113,15 @@ struct KeyedStage::Impl {
   RecordPool counters;
   std::vector<std::unique_ptr<Operator>> operators;  // by StageProgram::operators
   std::optional<EntityCodec> codec;
-  PartSources own_sources;  // of rows that this very plan wrote
+  PartSources own_sources;    // of rows that this very plan wrote
+  PartSources other_sources;  // of rows of another plan, and which
+  std::optional<std::uint64_t> other_plan;
   std::optional<ChangeTracker> tracker;
   ColdReader read_cold;
   std::optional<Error> fault;
   std::size_t num_cold = 0;
-  std::uint32_t hand = RecordPool::kNone;  // the record that evict() looked at last
+  std::uint32_t hand = RecordPool::kNone;         // the record that evict() looked at last
+  std::uint32_t expiry_hand = RecordPool::kNone;  // and expire()
   // Of the event at hand.
   std::vector<double> values;      // by StageProgram::numbers
   std::vector<std::int64_t> from;  // newest buckets before the event, by grain
@@ -143,6 +148,21 @@ struct KeyedStage::Impl {
     return is_cold(handle) ? bring_back(hash, handle) : handle;
   }
   std::uint32_t bring_back(std::uint64_t hash, std::uint32_t cold);
+
+  bool is_forgotten(const EntityHeader& header, std::int64_t tick_ms) const {
+    return forget_ms > 0 && tick_ms > header.clock_ms && tick_ms - header.clock_ms > forget_ms;
+  }
+  void begin_anew(std::byte* record) const {
+    codec->release(record);
+    const EntityHeader kept = part<EntityHeader>(record, 0);
+    std::memset(record, 0, program.record_bytes);
+    auto& header = part<EntityHeader>(record, 0);
+    header.hash = kept.hash;
+    header.row_epoch = kept.row_epoch;
+    header.mark = kept.mark;
+    header.group = kept.group;
+    header.used = 1;
+  }
 
   std::string segment(std::uint8_t group, std::vector<std::pair<std::uint64_t, std::uint32_t>>& entities) const;
   Result<> load_row(const PartSources& sources, std::uint64_t hash, std::uint8_t group, std::string_view row,
@@ -285,6 +305,7 @@ void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std
   auto& header = part<EntityHeader>(record, 0);
   header.used = 1;
   const std::int64_t time_ms = batch.header(row).time_ms;
+  if (header.started != 0 && is_forgotten(header, batch.header(row).tick_ms)) begin_anew(record);
   const bool first = header.started == 0;
   if (first) header.clock_ms = time_ms;
   header.started = 1;
@@ -428,6 +449,10 @@ Result<> KeyedStage::Impl::load_row(const PartSources& sources, std::uint64_t ha
 
 const StateSchema& KeyedStage::schema() const { return impl_->codec->schema(); }
 
+StateReport KeyedStage::compare(const StateSchema& saved) const {
+  return match_parts(schema(), impl_->codec->readers(), saved).report;
+}
+
 std::string KeyedStage::save_group(std::uint8_t group) const {
   std::vector<std::pair<std::uint64_t, std::uint32_t>> entities;
   impl_->table.for_each([&](std::uint64_t hash, std::uint32_t handle) {
@@ -509,7 +534,11 @@ Result<> KeyedStage::load_entity(const StateSchema& saved, std::uint64_t key_has
   CHECK(key_hash != 0 && group < kKeyGroups);
   Impl& impl = *impl_;
   if (saved.plan_hash == schema().plan_hash) return impl.load_row(impl.own_sources, key_hash, group, row, epoch);
-  return impl.load_row(match_parts(schema(), impl.codec->readers(), saved), key_hash, group, row, epoch);
+  if (impl.other_plan != saved.plan_hash) {
+    impl.other_sources = match_parts(schema(), impl.codec->readers(), saved);
+    impl.other_plan = saved.plan_hash;
+  }
+  return impl.load_row(impl.other_sources, key_hash, group, row, epoch);
 }
 
 bool KeyedStage::forget(std::uint64_t key_hash) {
@@ -576,6 +605,17 @@ std::size_t KeyedStage::evict(std::size_t entities_max, std::uint32_t published)
     ++evicted;
   }
   return evicted;
+}
+
+void KeyedStage::expire(std::int64_t tick_ms, std::size_t looks) {
+  Impl& impl = *impl_;
+  if (impl.forget_ms == 0) return;
+  for (std::size_t i = 0; i < looks; ++i) {
+    impl.expiry_hand = impl.records.after(impl.expiry_hand);
+    if (impl.expiry_hand == RecordPool::kNone) continue;
+    const auto& header = part<EntityHeader>(impl.records.at(impl.expiry_hand), 0);
+    if (header.hash != 0 && header.started != 0 && impl.is_forgotten(header, tick_ms)) forget(header.hash);
+  }
 }
 
 std::size_t KeyedStage::resident() const { return impl_->table.size() - impl_->num_cold; }

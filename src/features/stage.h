@@ -68,8 +68,11 @@ class KeyedStage {
 
   /// What rows and segments of this stage hold.
   const StateSchema& schema() const;
-  /// The state of the entities of key group `group`, without cold ones, between two batches, as a segment. The same state gives the same
-  /// bytes, whatever workers, batches and checkpoints it went through. Cost: looks at all entities.
+  /// What would become of state of another schema here, without loading any.
+  StateReport compare(const StateSchema& saved) const;
+  /// The state of the entities of key group `group`, without cold ones, between two batches, as a segment. The same
+  /// state gives the same bytes, whatever workers, batches and checkpoints it went through. Cost: looks at all
+  /// entities.
   std::string save_group(std::uint8_t group) const;
   /// The same for every key group that has entities, in ascending order, with one look at all entities.
   void save_groups(const std::function<void(std::uint8_t group, std::string segment)>& write) const;
@@ -83,8 +86,8 @@ class KeyedStage {
   std::optional<std::uint8_t> group_of(std::uint64_t key_hash) const;
   /// Appends an entity's row, without schema or checksum: for a store that keeps both by itself. False: it is not here.
   bool save_entity(std::uint64_t key_hash, std::string& row) const;
-  /// Adds an entity of `schema`'s plan (the same plan_hash as schema()'s is fastest). `epoch`: of the store's that holds
-  /// this row; 0: the next capture is to take it. Errors: as of load(); the entity has not been added then.
+  /// Adds an entity of `schema`'s plan (the same plan_hash as schema()'s is fastest). `epoch`: of the store's that
+  /// holds this row; 0: the next capture is to take it. Errors: as of load(); the entity has not been added then.
   Result<> load_entity(const StateSchema& schema, std::uint64_t key_hash, std::uint8_t group, std::string_view row,
                        std::uint32_t epoch = 0);
   /// Gives back all memory of an entity. Its next event begins anew, unless its row is loaded before. False: it is not
@@ -113,6 +116,10 @@ class KeyedStage {
   /// Gives back the memory of up to `entities_max` entities that were not used lately and that epoch `published` or one
   /// before it holds as they are. Cost: looks at up to 8 times as many. Returns how many. Not while all are captured.
   std::size_t evict(std::size_t entities_max, std::uint32_t published);
+  /// Gives back the memory of entities that are forgotten as of `tick_ms`, the time of the last tick before all later
+  /// events: looks at up to `looks` entities, going on where the last call ended. Nobody can tell whether it is called.
+  /// Cold entities stay until they are next needed.
+  void expire(std::int64_t tick_ms, std::size_t looks);
   /// Entities whose memory is here; the others are cold.
   std::size_t resident() const;
   /// Records that new or returning entities can have without more memory from the system.

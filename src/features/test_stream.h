@@ -24,6 +24,7 @@ struct TestEvent {
   std::vector<std::string> keys;  // "": missing
   std::uint8_t flags = 0;
   float step = 0;
+  std::int64_t tick_ms = INT64_MIN;
 };
 
 inline EventBatch to_batch(const EventLayout& layout, const std::vector<TestEvent>& events) {
@@ -35,6 +36,7 @@ inline EventBatch to_batch(const EventLayout& layout, const std::vector<TestEven
     batch.header(row).time_ms = events[row].time_ms;
     batch.header(row).flags = events[row].flags;
     batch.header(row).step = events[row].step;
+    batch.header(row).tick_ms = events[row].tick_ms;
     for (std::size_t n = 0; n < layout.numbers.size(); ++n) batch.numbers(row)[n] = events[row].numbers[n];
     for (std::size_t k = 0; k < layout.keys.size(); ++k) {
       const std::string& key = events[row].keys[k];

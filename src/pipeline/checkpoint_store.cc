@@ -527,7 +527,8 @@ Result<CheckpointStore> CheckpointStore::open(const std::string& directory) {
 
 std::uint64_t CheckpointStore::newest() const { return impl_->newest.load(std::memory_order_acquire); }
 
-Result<std::optional<CheckpointStore::Restored>> CheckpointStore::restore(const TakeRow& take) {
+Result<std::optional<CheckpointStore::Restored>> CheckpointStore::restore(const TakeRow& take,
+                                                                          const TakeRecord& take_record) {
   Impl& impl = *impl_;
   CHECK(!impl.begun);
   impl.await_level0();
@@ -572,6 +573,9 @@ Result<std::optional<CheckpointStore::Restored>> CheckpointStore::restore(const 
     auto record = impl.record(found->epoch);
     if (!record) return std::unexpected(record.error());
     restored.record = *std::move(record);
+    if (take_record) {
+      if (auto r = take_record(restored.epoch, restored.record); !r) return std::unexpected(r.error());
+    }
     const auto taken = impl.merge(*found, [&](const EpochRows& at, bool is_newest) -> Result<bool> {
       if (!is_newest || !at.live()) return true;
       if (auto accepted = take(at.key(), at.row(), at.epoch()); !accepted) return std::unexpected(accepted.error());

@@ -67,7 +67,10 @@ class CheckpointStore {
   /// forgets the newer ones: the next checkpoint continues from it. Nothing if there is none yet. `take` is called only
   /// after all was verified; its error ends the restore. Reads everything twice.
   /// Errors: kCorrupt if there are checkpoints and none is whole.
-  Result<std::optional<Restored>> restore(const TakeRow& take);
+  /// `record`, if there is one, is called before the rows, with the checkpoint's record; its error ends the restore
+  /// too.
+  using TakeRecord = std::function<Result<>(std::uint64_t epoch, std::string_view record)>;
+  Result<std::optional<Restored>> restore(const TakeRow& take, const TakeRecord& record = nullptr);
 
   /// Begins a checkpoint; one that was begun and not published is dropped. restore() must have been called. Returns
   /// whether it is full, so that all rows must be put: the very first is, and one that the caller wants to be (`full`:

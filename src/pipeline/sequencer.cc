@@ -80,6 +80,7 @@ Admission Sequencer::admit(EventHeader& event) {
     if (recent_) recent_[recorded_++ % options_.duplicates] = {event.id_hash, next_sequence_};
   }
   event.sequence = next_sequence_++;
+  event.tick_ms = ticked_ms_;
   event.flags &= static_cast<std::uint8_t>(~kEventLate);
   if (event.time_ms < watermark_ms_) event.flags |= kEventLate;
   raise(event.time_ms - options_.lateness_ms);

@@ -175,15 +175,24 @@ Result<> Service::set_up() {
   run.on_commit = [this] { deliverer_->wake(); };
   run.on_batch = options_.on_batch;
   run.on_problem = options_.on_problem;
+  if (options_.checkpoint_every_ms > 0) {
+    run.checkpoints = options_.data + "/checkpoints";
+    run.checkpoint_every_ms = options_.checkpoint_every_ms;
+    run.state_bytes_max = options_.state_bytes_max;
+  }
   auto runner = Runner::create(pipeline_, std::move(run));
   if (!runner) return std::unexpected(runner.error());
   runner_ = std::move(*runner);
+  if (auto restored = runner_->restore(); !restored) return restored;
+  if (options_.on_notice) {
+    for (const std::string& note : runner_->restore_notes()) options_.on_notice(note);
+  }
   return {};
 }
 
 void Service::start() {
   thread_ = std::thread([this] {
-    outcome_ = warm_up_ ? runner_->warm_up(*warm_up_) : Result<>{};
+    outcome_ = warm_up_ && !runner_->warmed_up() ? runner_->warm_up(*warm_up_) : Result<>{};
     warmed_up_.store(true, std::memory_order_release);
     if (outcome_) outcome_ = runner_->run(*source_);
     if (auto synced = journal_->sync(); !synced && outcome_) outcome_ = synced;

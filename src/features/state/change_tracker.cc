@@ -19,12 +19,19 @@ void ChangeTracker::begin(std::uint32_t epoch, bool all) {
   epoch_ = epoch;
   all_ = all || lost_;
   capturing_ = true;
-  std::swap(changed_, pending_);
-  changed_.clear();
-  next_pending_ = 0;
+  for (std::size_t group = 0; group < kKeyGroups; ++group) {
+    std::swap(changed_[group], pending_[group]);
+    changed_[group].clear();
+    forgotten_before_[group] = std::exchange(forgotten_[group], {});
+    // Then the list of all is made anew, of all records.
+    if (all_) pending_[group].clear();
+  }
+  num_changed_ = 0;
+  walking_ = all_;
   walked_ = RecordPool::kNone;
-  forgotten_before_ = std::exchange(forgotten_, {});
-  forgotten_given_ = forgotten_before_.empty();
+  group_ = 0;
+  next_ = 0;
+  begun_ = false;
   lost_ = false;
 }
 
@@ -42,53 +49,70 @@ void ChangeTracker::take_row(EntityHeader& header, const std::byte* record, Capt
 
 bool ChangeTracker::capture(std::size_t rows_max, CapturedRows& out) {
   if (!capturing_) return true;
-  // First what is gone: the same key may have come again, and then its row follows in a later epoch.
-  if (!forgotten_given_) {
-    for (const auto& [hash, group] : forgotten_before_) {
-      CapturedRows::Row row;
-      row.entity = hash;
-      row.group = group;
-      row.begin = out.bytes.size();
-      row.live = false;
-      out.rows.push_back(row);
+  std::size_t looks = rows_max * kLooksPerRow;
+  for (; walking_ && looks > 0; --looks) {
+    const std::uint32_t handle = records_.after(walked_);
+    if (handle == RecordPool::kNone) {
+      walking_ = false;
+      break;
     }
-    forgotten_given_ = true;
+    walked_ = handle;
+    const auto& header = *reinterpret_cast<const EntityHeader*>(records_.at(handle));
+    if (header.hash != 0 && is_pending(header)) pending_[header.group].push_back(handle);
   }
-  for (CapturedRows::Row row : early_.rows) {
-    const std::string_view bytes = early_.bytes_of(row);
+  if (walking_) return false;
+  std::size_t rows = 0;
+  while (group_ < kKeyGroups && rows < rows_max && looks > 0) {
+    if (!std::exchange(begun_, true)) give_forgotten(out);
+    const auto& pending = pending_[group_];
+    for (; next_ < pending.size() && rows < rows_max && looks > 0; --looks) {
+      std::byte* record = records_.at(pending[next_++]);
+      auto& header = *reinterpret_cast<EntityHeader*>(record);
+      if (header.hash == 0 || header.group != group_ || !is_pending(header)) continue;
+      take_row(header, record, out);
+      ++rows;
+    }
+    if (next_ < pending.size()) break;
+    give_early(out);
+    pending_[group_] = {};
+    ++group_;
+    next_ = 0;
+    begun_ = false;
+    --looks;
+  }
+  capturing_ = group_ < kKeyGroups;
+  return !capturing_;
+}
+
+void ChangeTracker::give_forgotten(CapturedRows& out) {
+  for (const std::uint64_t hash : forgotten_before_[group_]) {
+    CapturedRows::Row row;
+    row.entity = hash;
+    row.group = static_cast<std::uint8_t>(group_);
+    row.begin = out.bytes.size();
+    row.live = false;
+    out.rows.push_back(row);
+  }
+}
+
+void ChangeTracker::give_early(CapturedRows& out) {
+  CapturedRows& early = early_[group_];
+  for (CapturedRows::Row row : early.rows) {
+    const std::string_view bytes = early.bytes_of(row);
     row.begin = out.bytes.size();
     out.bytes.append(bytes);
     out.rows.push_back(row);
   }
-  early_.clear();
-  std::size_t rows = 0;
-  for (std::size_t looks = 0; rows < rows_max && looks < rows_max * kLooksPerRow; ++looks) {
-    std::uint32_t handle = 0;
-    if (all_) {
-      handle = records_.after(walked_);
-      if (handle == RecordPool::kNone) break;
-      walked_ = handle;
-    } else {
-      if (next_pending_ == pending_.size()) break;
-      handle = pending_[next_pending_++];
-    }
-    std::byte* record = records_.at(handle);
-    auto& header = *reinterpret_cast<EntityHeader*>(record);
-    if (header.hash == 0 || !is_pending(header)) continue;
-    take_row(header, record, out);
-    ++rows;
-  }
-  const bool done = all_ ? records_.after(walked_) == RecordPool::kNone : next_pending_ == pending_.size();
-  if (!done) return false;
-  capturing_ = false;
-  return true;
+  early = {};
 }
 
 void ChangeTracker::lost(const std::function<bool(std::uint64_t)>& is_known) {
   CHECK(!capturing_);
   lost_ = true;
-  for (const auto& [hash, group] : forgotten_before_) {
-    if (!is_known(hash)) forgotten_.emplace(hash, group);
+  for (std::size_t group = 0; group < kKeyGroups; ++group) {
+    for (const std::uint64_t hash : forgotten_before_[group]) {
+      if (!is_known(hash)) forgotten_[group].insert(hash);
+    }
   }
 }
 

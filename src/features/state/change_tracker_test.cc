@@ -158,10 +158,9 @@ void run_story(std::uint64_t seed, Counts& counts) {
         const auto& [epoch, row] = at;
         if (!row->live) continue;
         KeyedStage& stage = driver->stage(where.first, row->group % workers);
-        const auto loaded =
-            random.below(2) == 0
-                ? stage.add_cold(where.second, row->group, epoch)
-                : stage.load_entity(stage.schema(), where.second, row->group, row->bytes, epoch);
+        const auto loaded = random.below(2) == 0
+                                ? stage.add_cold(where.second, row->group, epoch)
+                                : stage.load_entity(stage.schema(), where.second, row->group, row->bytes, epoch);
         ASSERT_TRUE(loaded.has_value()) << loaded.error().message;
       }
       if (store.published != 0) driver->restore(store.rest);
@@ -234,6 +233,66 @@ TEST(ChangeTrackerTest, AColdRowThatCannotBeReadIsAFault) {
   driver->run(events);
   ASSERT_TRUE(cards.fault().has_value());
   EXPECT_EQ(cards.fault()->message, "damaged epoch 7");
+}
+
+// An entity that was forgotten is as if its key had never been seen: so under another name for each life.
+TEST(ForgettingTest, AForgottenEntityBeginsAnewWhetherItsMemoryWasGivenBackOrNot) {
+  std::size_t lives = 0;
+  std::size_t given_back = 0;
+  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
+    Prng random(seed);
+    FeatureOptions options = testing::state_options(seed % 2 == 1);
+    auto never = FeaturePlan::compile(options);
+    options.forget_ms = 3 * kHourMs;
+    auto forgetful = FeaturePlan::compile(options);
+    ASSERT_TRUE(never.has_value() && forgetful.has_value());
+    auto events = make_stream(seed, {.events = 3000, .cards = 60, .step_ms = 60'000, .gap_every = 400});
+    auto renamed = events;
+    std::int64_t tick = INT64_MIN;
+    std::map<std::string, std::pair<std::int64_t, int>> seen;  // newest event and life, by key
+    for (std::size_t i = 0; i < events.size(); ++i) {
+      tick = std::max(tick, events[i].time_ms / kMinuteMs * kMinuteMs);
+      events[i].tick_ms = tick;
+      renamed[i].tick_ms = tick;
+      for (std::string& key : renamed[i].keys) {
+        if (key.empty()) continue;
+        auto& [newest, life] = seen.try_emplace(key, events[i].time_ms, 0).first->second;
+        if (newest < tick - options.forget_ms) {
+          newest = events[i].time_ms;
+          ++life;
+          ++lives;
+        }
+        newest = std::max(newest, events[i].time_ms);
+        key += "#" + std::to_string(life);
+      }
+    }
+    const auto expected = Driver(*never, 1).run(renamed);
+    for (const bool give_back : {false, true}) {
+      Driver driver(*forgetful, 1);
+      std::vector<std::vector<float>> got;
+      for (std::size_t begin = 0; begin < events.size();) {
+        const std::size_t size = std::min<std::size_t>(1 + random.below(50), events.size() - begin);
+        const auto from = events.begin() + static_cast<std::ptrdiff_t>(begin);
+        const auto rows = driver.run({from, from + static_cast<std::ptrdiff_t>(size)});
+        got.insert(got.end(), rows.begin(), rows.end());
+        begin += size;
+        if (!give_back) continue;
+        const std::size_t before = driver.entities();
+        for (std::size_t s = 0; s < 2; ++s) driver.stage(s, 0).expire(events[begin - 1].tick_ms, random.below(40));
+        given_back += before - driver.entities();
+      }
+      for (std::size_t i = 0; i < events.size(); ++i) {
+        for (std::size_t c = 0; c < expected[i].size(); ++c) {
+          const std::string& feature = options.features[never->columns()[c].feature].name;
+          if (feature == "pair" || feature == "cards") continue;
+          ASSERT_TRUE(same_bits({expected[i][c]}, {got[i][c]}))
+              << "seed " << seed << ", event " << i << ", " << never->columns()[c].name;
+        }
+      }
+    }
+  }
+  EXPECT_GT(lives, 200U);
+  EXPECT_GT(given_back, 200U);
 }
 
 }  // namespace
