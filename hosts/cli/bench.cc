@@ -28,6 +28,7 @@ struct BenchArguments {
   std::uint64_t seed = 1;
   std::uint64_t warm_up_events = 1'000'000;
   std::size_t workers = cores();
+  StateArguments state;
   bool json = false;
 };
 
@@ -73,6 +74,8 @@ int bench(const BenchArguments& arguments) {
       return kUsage;
     }
   }
+  const auto checkpoint_every_ms = checkpoint_interval_ms(arguments.state);
+  if (!checkpoint_every_ms) return kUsage;
   auto pipeline = load_or_report(arguments.pipeline);
   if (!pipeline) return kUsage;
 
@@ -123,6 +126,15 @@ int bench(const BenchArguments& arguments) {
   options.live = false;
   options.keep_due = true;
   options.stop_patience_ms = 30'000;
+  options.checkpoint_every_ms = *checkpoint_every_ms;
+  options.state_bytes_max = arguments.state.bytes_max;
+  LatencyRecorder batches;
+  LatencyRecorder batches_in_checkpoints;
+  options.on_batch_time = [&](std::int64_t ns, bool checkpoint) {
+    const auto* service = running.load(std::memory_order_relaxed);
+    if (service == nullptr || !service->warmed_up()) return;
+    (checkpoint ? batches_in_checkpoints : batches).add(ns);
+  };
   options.on_accepted = [&](const alert::Delivery& delivery, std::int64_t accepted_ns) {
     accepted.fetch_add(1, std::memory_order_relaxed);
     if (delivery.action == IncidentChange::Kind::kOpen && delivery.due_ns > 0)
@@ -146,7 +158,7 @@ int bench(const BenchArguments& arguments) {
   const auto before = service.stats();
   const std::int64_t began_ns = steady_ns();
   const double cpu_before = cpu_seconds();
-  while (!service.finished()) {
+  while (!service.finished() && !service.runner().drained()) {
     progress.update(service.stats().events - before.events, {});
     if (rate == 0 && static_cast<double>(steady_ns() - began_ns) / 1e9 >= arguments.seconds) service.stop();
     pause();
@@ -197,6 +209,20 @@ int bench(const BenchArguments& arguments) {
   json.field("p999", latency.p999_ms).field("max", latency.max_ms).end_object();
   json.key("disk_sync_ms").begin_object();
   json.field("p50", disk.p50_ms).field("p99", disk.p99_ms).field("max", disk.max_ms).end_object();
+  const auto batch = batches.summary();
+  const auto in_checkpoints = batches_in_checkpoints.summary();
+  const auto write_batches = [&](std::string_view name, const LatencyRecorder::Summary& summary) {
+    json.key(name).begin_object().field("p50", summary.p50_ms).field("p99", summary.p99_ms);
+    json.field("p999", summary.p999_ms).field("max", summary.max_ms);
+    json.field("samples", static_cast<std::uint64_t>(summary.samples)).end_object();
+  };
+  write_batches("batch_ms", batch);
+  write_batches("batch_in_checkpoint_ms", in_checkpoints);
+  const auto checkpoints = service.runner().checkpoint_stats();
+  json.key("checkpoints").begin_object().field("published", checkpoints.published).field("failed", checkpoints.failed);
+  json.field("rows", checkpoints.rows).field("bytes", checkpoints.bytes);
+  json.field("last_seconds", static_cast<double>(checkpoints.last_ms) / 1000).end_object();
+  json.field("resident_entities", static_cast<std::uint64_t>(service.runner().engine().resident_entities()));
   json.field("latency_samples", static_cast<std::uint64_t>(latency.samples));
   json.field("alerts_delivered", accepted.load())
       .field("incidents_opened", after.incidents_opened - before.incidents_opened);
@@ -227,6 +253,13 @@ int bench(const BenchArguments& arguments) {
   } else {
     fmt::print("latency is only measured at a given --rate: at max the load waits for the system\n");
   }
+  if (batch.samples + in_checkpoints.samples > 0) {
+    fmt::print("a batch: p50 {:.2f} ms, p99.9 {:.2f}", batch.p50_ms, batch.p999_ms);
+    if (in_checkpoints.samples > 0)
+      fmt::print("; while a checkpoint is made: p50 {:.2f} ms, p99.9 {:.2f} ({} checkpoints, {})",
+                 in_checkpoints.p50_ms, in_checkpoints.p999_ms, checkpoints.published, human_bytes(checkpoints.bytes));
+    fmt::print("\n");
+  }
   fmt::print("{} entities, {} of state; {} % of anomalous events fired, {} % of normal ones\n",
              with_commas(after.entities), human_bytes(after.state_bytes), figure(100 * tpr, 1), figure(100 * fpr, 3));
   return kDone;
@@ -249,6 +282,7 @@ void add_bench(CLI::App& app, int& exit_code) {
   command->add_option("--workers", arguments->workers, "threads that share the keys")
       ->capture_default_str()
       ->check(CLI::Range(1, 64));
+  add_state_options(*command, arguments->state);
   command->add_flag("--json", arguments->json, "print one JSON object");
   command->footer(
       "Alerts go to a PagerDuty mock inside this process, without rate limit. The simulator and the mock use the same "

@@ -6,6 +6,7 @@
 #include "core/json.h"
 #include "core/time.h"
 #include "features/plan.h"
+#include "pipeline/check_state.h"
 #include "terminal.h"
 
 namespace alcedo::cli {
@@ -37,7 +38,46 @@ std::string_view describe(models::DetectorKind kind) {
   return "";
 }
 
-bool check_one(const std::string& path, bool json) {
+/// Prints what would become of the state in `data`.
+bool check_state_of(const pipeline::Pipeline& pipeline, const std::string& data, bool json) {
+  const auto checked = pipeline::check_state(pipeline, data);
+  if (!checked) {
+    complain(checked.error().message);
+    return false;
+  }
+  if (json) {
+    JsonWriter out;
+    out.begin_object().field("pipeline", pipeline.name).field("directory", checked->directory);
+    out.field("checkpoint", checked->epoch).field("events", checked->events);
+    out.key("damaged").begin_array();
+    for (const auto& refused : checked->refused) out.value(refused);
+    out.end_array().key("stages").begin_array();
+    for (const auto& stage : checked->stages) {
+      out.begin_object().field("key", stage.key).field("dropped", stage.dropped).key("features").begin_object();
+      for (const auto& feature : stage.report.features) out.field(feature.name, to_string(feature.fate));
+      out.end_object().end_object();
+    }
+    for (const auto& key : checked->new_keys) out.begin_object().field("key", key).field("new", true).end_object();
+    out.end_array().end_object();
+    fmt::print("{}\n", out.text());
+    return true;
+  }
+  if (checked->epoch == 0) {
+    fmt::print("  state        {}: no checkpoint yet\n", checked->directory);
+    return true;
+  }
+  fmt::print("  state        {}: checkpoint {}, after {}\n", checked->directory, checked->epoch,
+             counted(checked->events, "event"));
+  for (const auto& refused : checked->refused) fmt::print("    {}\n", refused);
+  for (const auto& stage : checked->stages) {
+    fmt::print("    {:24} {}\n", stage.key,
+               stage.dropped ? "dropped: no feature is of this entity any more" : features::describe(stage.report));
+  }
+  for (const auto& key : checked->new_keys) fmt::print("    {:24} begins anew: the checkpoint does not know it\n", key);
+  return true;
+}
+
+bool check_one(const std::string& path, const std::string& state, bool json) {
   const auto pipeline = load_or_report(path);
   if (!pipeline) return false;
   const auto plan = features::FeaturePlan::compile(pipeline->features);
@@ -51,6 +91,7 @@ bool check_one(const std::string& path, bool json) {
   }
   std::size_t bytes = 0;
   for (std::size_t s = 0; s < plan->stages().size(); ++s) bytes += plan->state_bytes_per_entity(s);
+  if (json && !state.empty()) return check_state_of(*pipeline, state, true);
   if (json) {
     JsonWriter out;
     out.begin_object().field("pipeline", pipeline->name).field("path", pipeline->path);
@@ -100,6 +141,7 @@ bool check_one(const std::string& path, bool json) {
     fmt::print("    {:16} {}{}\n", route.name, route.kind == alert::RouteSpec::Kind::kPagerDuty ? "PagerDuty" : "file",
                route.is_default ? ", default" : "");
   }
+  if (!state.empty() && !check_state_of(*pipeline, state, false)) return false;
   fmt::print("no mistakes\n");
   return true;
 }
@@ -112,11 +154,18 @@ void add_check(CLI::App& app, int& exit_code) {
   auto paths = std::make_shared<std::vector<std::string>>();
   auto json = std::make_shared<bool>(false);
   command->add_option("PIPELINE", *paths, "pipeline.yaml, or the folder that holds it")->required();
-  command->add_flag("--json", *json, "print one JSON object a pipeline");
-  command->footer("Example:\n  alcedo check pipelines/payments pipelines/infrastructure");
+  auto state = std::make_shared<std::string>();
+  command->add_option(
+      "--state", *state,
+      "--data directory of `alcedo run`: say what of its state is kept, added and reset; changes nothing");
+  command->add_flag("--json", *json, "print one JSON object a pipeline; with --state, of its state");
+  command->footer(
+      "Examples:\n"
+      "  alcedo check pipelines/payments pipelines/infrastructure\n"
+      "  alcedo check pipelines/payments --state alcedo-data");
   command->callback([=, &exit_code] {
     for (const auto& path : *paths) {
-      if (!check_one(path, *json)) exit_code = kUsage;
+      if (!check_one(path, *state, *json)) exit_code = kUsage;
     }
   });
 }

@@ -15,6 +15,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "core/time.h"
+
 namespace alcedo::cli {
 
 void complain(const std::string& message) { fmt::print(stderr, "alcedo: {}\n", printable(message, true)); }
@@ -163,6 +165,31 @@ std::optional<std::vector<std::string>> source_uris(const SourceArguments& argum
   std::vector<std::string> uris;
   for (const auto& file : arguments.events) uris.push_back("file:" + file);
   return uris;
+}
+
+void add_state_options(CLI::App& command, StateArguments& arguments) {
+  command
+      .add_option("--checkpoint-every", arguments.checkpoint_every,
+                  "how often state is written, from where a restart goes on; 0s: never, a restart reads all again")
+      ->capture_default_str();
+  command
+      .add_option("--state-memory", arguments.bytes_max,
+                  "memory for the state of entities, such as 2GB; beyond it, those not used lately stay on disk")
+      ->transform(CLI::AsSizeValue(false));
+}
+
+std::optional<std::int64_t> checkpoint_interval_ms(const StateArguments& arguments) {
+  const auto interval_ms = parse_duration_ms(arguments.checkpoint_every);
+  if (!interval_ms) {
+    complain(fmt::format("--checkpoint-every {}: expected a duration such as 20s or 5m; 0s: never",
+                         arguments.checkpoint_every));
+    return std::nullopt;
+  }
+  if (*interval_ms == 0 && arguments.bytes_max != 0) {
+    complain("--state-memory needs checkpoints, which hold what does not fit: leave out --checkpoint-every 0s");
+    return std::nullopt;
+  }
+  return *interval_ms;
 }
 
 }  // namespace alcedo::cli

@@ -1,6 +1,7 @@
 // What the commands share in talking to a person: pipelines with their mistakes, signals, progress on a terminal.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -80,5 +81,15 @@ struct SourceArguments {
   std::vector<std::string> events;
 };
 std::optional<std::vector<std::string>> source_uris(const SourceArguments& arguments);
+
+/// How a command keeps state: --checkpoint-every and --state-memory.
+struct StateArguments {
+  std::string checkpoint_every = "20s";
+  std::uint64_t bytes_max = 0;
+};
+void add_state_options(CLI::App& command, StateArguments& arguments);
+/// In milliseconds, 0: never; nullopt after having complained. Cold entities are left to checkpoints, so a bound of
+/// memory needs them.
+std::optional<std::int64_t> checkpoint_interval_ms(const StateArguments& arguments);
 
 }  // namespace alcedo::cli

@@ -466,6 +466,8 @@ struct CheckpointStore::Impl {
   }
   Result<> add(const RowKey& key, bool live, std::string_view row);
   Result<> publish();
+  Result<> read_manifests();
+  Result<const Manifest*> find_whole(Restored& result) const;
 };
 
 CheckpointStore::CheckpointStore(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -491,9 +493,30 @@ Result<CheckpointStore> CheckpointStore::open(const std::string& directory) {
   }
   if (!status.ok()) return impl->failed(status, "cannot be opened");
   impl->db.reset(db);
+  if (auto r = impl->read_manifests(); !r) return std::unexpected(r.error());
+  return CheckpointStore(std::move(impl));
+}
+
+Result<CheckpointStore> CheckpointStore::open_to_read(const std::string& directory) {
+  auto impl = std::make_unique<Impl>();
+  impl->directory = directory;
+  std::error_code unknown;
+  if (!std::filesystem::is_directory(directory, unknown))
+    return error(ErrorCode::kNotFound, fmt::format("checkpoints in {}: there is no such directory", directory));
+  rocksdb::DB* db = nullptr;
+  auto options = database_options();
+  options.create_if_missing = false;
+  if (const auto status = rocksdb::DB::OpenForReadOnly(options, directory, &db); !status.ok())
+    return impl->failed(status, "cannot be opened");
+  impl->db.reset(db);
+  if (auto r = impl->read_manifests(); !r) return std::unexpected(r.error());
+  return CheckpointStore(std::move(impl));
+}
+
+Result<> CheckpointStore::Impl::read_manifests() {
   // RocksDB knows the first and last key of each table without reading any, and nothing is outside of tables yet.
   std::vector<rocksdb::LiveFileMetaData> tables;
-  impl->db->GetLiveFilesMetaData(&tables);
+  db->GetLiveFilesMetaData(&tables);
   std::set<std::uint64_t> epochs;
   for (const auto& table : tables) {
     const bool is_ours = table.smallestkey.size() >= kEpochKeyBytes && table.smallestkey[0] == kPrefix &&
@@ -509,7 +532,7 @@ Result<CheckpointStore> CheckpointStore::open(const std::string& directory) {
     const auto last = read_ordered<std::uint64_t>(std::string_view(table.largestkey).substr(1));
     for (std::uint64_t epoch = first; epoch <= last; ++epoch) epochs.insert(epoch);
   }
-  impl->highest = epochs.empty() ? 0 : *epochs.rbegin();
+  highest = epochs.empty() ? 0 : *epochs.rbegin();
   for (const std::uint64_t epoch : epochs) {
     const std::string key = epoch_key(epoch);
     std::string bytes;
@@ -519,36 +542,32 @@ Result<CheckpointStore> CheckpointStore::open(const std::string& directory) {
     if (auto read = found.ok() ? read_manifest(key, bytes) : std::nullopt) manifest = *std::move(read);
     manifest.epoch = epoch;
     manifest.record.clear();
-    impl->manifests[epoch] = std::move(manifest);  // base 0: damaged
+    manifests[epoch] = std::move(manifest);  // base 0: damaged
   }
-  if (!impl->manifests.empty()) impl->newest = impl->manifests.rbegin()->first;
-  return CheckpointStore(std::move(impl));
+  if (!manifests.empty()) newest = manifests.rbegin()->first;
+  return {};
 }
 
 std::uint64_t CheckpointStore::newest() const { return impl_->newest.load(std::memory_order_acquire); }
 
-Result<std::optional<CheckpointStore::Restored>> CheckpointStore::restore(const TakeRow& take,
-                                                                          const TakeRecord& take_record) {
-  Impl& impl = *impl_;
-  CHECK(!impl.begun);
-  impl.await_level0();
-  Restored restored;
+// The newest manifest whose rows are all as they were written; null if there is none at all.
+Result<const Manifest*> CheckpointStore::Impl::find_whole(Restored& result) const {
   std::map<std::uint64_t, std::string> verdicts;  // by epoch: "" or what is wrong
   const auto verdict = [&](std::uint64_t epoch) -> const std::string& {
     const auto [at, is_new] = verdicts.try_emplace(epoch);
     if (!is_new) return at->second;
-    const auto manifest = impl.manifests.find(epoch);
-    if (manifest == impl.manifests.end()) {
+    const auto manifest = manifests.find(epoch);
+    if (manifest == manifests.end()) {
       at->second = "its manifest is missing";
     } else if (manifest->second.base == 0) {
       at->second = "its manifest does not have its checksum";
     } else {
-      at->second = impl.verify(manifest->second);
+      at->second = verify(manifest->second);
     }
     return at->second;
   };
   const Manifest* found = nullptr;
-  for (auto candidate = impl.manifests.rbegin(); candidate != impl.manifests.rend() && found == nullptr; ++candidate) {
+  for (auto candidate = manifests.rbegin(); candidate != manifests.rend() && found == nullptr; ++candidate) {
     const std::uint64_t epoch = candidate->first;
     std::string wrong = verdict(epoch);
     for (std::uint64_t of = candidate->second.base; wrong.empty() && of < epoch; ++of) {
@@ -558,16 +577,40 @@ Result<std::optional<CheckpointStore::Restored>> CheckpointStore::restore(const 
     if (wrong.empty()) {
       found = &candidate->second;
     } else {
-      restored.refused.push_back(fmt::format("checkpoint {} is damaged: {}", epoch, wrong));
+      result.refused.push_back(fmt::format("checkpoint {} is damaged: {}", epoch, wrong));
     }
   }
-  if (!impl.damage.empty()) restored.refused.push_back("a part of the store is damaged: " + impl.damage);
-  if (found == nullptr && !restored.refused.empty()) {
+  if (!damage.empty()) result.refused.push_back("a part of the store is damaged: " + damage);
+  if (found == nullptr && !result.refused.empty()) {
     return error(ErrorCode::kCorrupt,
                  fmt::format("checkpoints in {}: none is whole ({}); move the directory away to begin anew from the "
                              "sources",
-                             impl.directory, restored.refused.front()));
+                             directory, result.refused.front()));
   }
+  return found;
+}
+
+Result<std::optional<CheckpointStore::Restored>> CheckpointStore::newest_whole() const {
+  Restored restored;
+  const auto found = impl_->find_whole(restored);
+  if (!found) return std::unexpected(found.error());
+  if (*found == nullptr) return std::nullopt;
+  restored.epoch = (*found)->epoch;
+  auto record = impl_->record(restored.epoch);
+  if (!record) return std::unexpected(record.error());
+  restored.record = *std::move(record);
+  return std::optional(std::move(restored));
+}
+
+Result<std::optional<CheckpointStore::Restored>> CheckpointStore::restore(const TakeRow& take,
+                                                                          const TakeRecord& take_record) {
+  Impl& impl = *impl_;
+  CHECK(!impl.begun);
+  impl.await_level0();
+  Restored restored;
+  const auto whole = impl.find_whole(restored);
+  if (!whole) return std::unexpected(whole.error());
+  const Manifest* const found = *whole;
   if (found != nullptr) {
     restored.epoch = found->epoch;
     auto record = impl.record(found->epoch);

@@ -50,6 +50,9 @@ class CheckpointStore {
   /// directory that RocksDB cannot open because of damage is repaired as far as it goes; restore() then finds what is
   /// whole. Errors: kInvalidArgument if it holds another program's database.
   static Result<CheckpointStore> open(const std::string& directory);
+  /// To look only, also while another process writes: newest_whole() and newest(). Changes and repairs nothing.
+  /// Errors: kNotFound.
+  static Result<CheckpointStore> open_to_read(const std::string& directory);
   CheckpointStore(CheckpointStore&&) noexcept;
   ~CheckpointStore();
 
@@ -71,6 +74,9 @@ class CheckpointStore {
   /// too.
   using TakeRecord = std::function<Result<>(std::uint64_t epoch, std::string_view record)>;
   Result<std::optional<Restored>> restore(const TakeRow& take, const TakeRecord& record = nullptr);
+
+  /// What restore() would find, without any row. Reads everything once.
+  Result<std::optional<Restored>> newest_whole() const;
 
   /// Begins a checkpoint; one that was begun and not published is dropped. restore() must have been called. Returns
   /// whether it is full, so that all rows must be put: the very first is, and one that the caller wants to be (`full`:

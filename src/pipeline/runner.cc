@@ -91,6 +91,7 @@ Result<> Runner::drive(ingest::Source& source, std::int32_t partition_base) {
                                                                     : drive_one(source, partition_base);
   Result<> drained = committer_ ? committer_->drain() : Result<>{};
   const bool warming = partition_base == kWarmUpPartitions;
+  if (!warming) drained_.store(true, std::memory_order_release);
   if (checkpointer_ && done && drained && !(warming && !stopping())) last_checkpoint();
   {
     const std::scoped_lock lock(mutex_);
@@ -279,6 +280,8 @@ Result<> Runner::drive_one(ingest::Source& source, std::int32_t partition_base) 
 }
 
 Result<> Runner::process_raw(const RawBatch& raw, EventBatch& batch, std::vector<std::uint32_t>& counts) {
+  const std::int64_t began_ns = options_.on_batch_time ? steady_ns() : 0;
+  const bool checkpoint = checkpointer_ && checkpointer_->under_way();
   const std::size_t fanout = decoder_.events_per_record_max();
   decode(raw, batch, counts);
   ticks_.clear();
@@ -310,7 +313,10 @@ Result<> Runner::process_raw(const RawBatch& raw, EventBatch& batch, std::vector
       place.fingerprint = ingest::fingerprint(place.fingerprint, raw.bytes(i));
   }
   if (auto r = process(batch); !r) return r;
-  return keep_state(batch.order.size());
+  auto kept = keep_state(batch.order.size());
+  if (options_.on_batch_time)
+    options_.on_batch_time(steady_ns() - began_ns, checkpoint || (checkpointer_ && checkpointer_->under_way()));
+  return kept;
 }
 
 /// Decoded records of one partition and how far they have been taken.

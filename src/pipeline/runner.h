@@ -73,10 +73,13 @@ class Runner {
     Journal* journal = nullptr;
     std::string checkpoints;  // directory of a CheckpointStore; empty: none are made
     std::int64_t checkpoint_every_ms = 20'000;
-    std::size_t state_bytes_max = 0;                     // entities beyond it stay in the checkpoints; 0: all in memory
-    alert::Ledger* ledger = nullptr;                     // null: changes only go to on_batch
-    std::function<void()> on_commit;                     // after the ledger took changes (wakes the delivery)
-    std::function<void(const BatchView&)> on_batch;      // after each batch, on the engine's thread
+    std::size_t state_bytes_max = 0;                 // entities beyond it stay in the checkpoints; 0: all in memory
+    alert::Ledger* ledger = nullptr;                 // null: changes only go to on_batch
+    std::function<void()> on_commit;                 // after the ledger took changes (wakes the delivery)
+    std::function<void(const BatchView&)> on_batch;  // after each batch, on the engine's thread
+    // How long a batch took from its first byte to its last decision, and whether a checkpoint was under way; on the
+    // engine's thread.
+    std::function<void(std::int64_t ns, bool checkpoint)> on_batch_time;
     std::function<void(const std::string&)> on_problem;  // something a person should read, at most once a second each
   };
 
@@ -100,6 +103,11 @@ class Runner {
   void stop();
 
   RunnerStats stats() const;
+  Checkpointer::Stats checkpoint_stats() const {
+    return checkpointer_ ? checkpointer_->stats() : Checkpointer::Stats{};
+  }
+  /// Everything of the source has been processed and committed; a last checkpoint may still be written.
+  bool drained() const { return drained_.load(std::memory_order_acquire); }
   const Engine& engine() const { return *engine_; }
   const contract::Decoder& decoder() const { return decoder_; }
 
@@ -174,6 +182,7 @@ class Runner {
   std::int64_t paced_from_ms_ = INT64_MIN;
   std::int64_t paced_from_ns_ = 0;
   std::atomic<bool> stop_{false};
+  std::atomic<bool> drained_{false};
   ingest::Source* source_ = nullptr;
   mutable std::mutex mutex_;
   RunnerStats stats_;

@@ -174,6 +174,7 @@ Result<> Service::set_up() {
   run.ledger = ledger_.get();
   run.on_commit = [this] { deliverer_->wake(); };
   run.on_batch = options_.on_batch;
+  run.on_batch_time = options_.on_batch_time;
   run.on_problem = options_.on_problem;
   if (options_.checkpoint_every_ms > 0) {
     run.checkpoints = options_.data + "/checkpoints";

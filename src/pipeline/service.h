@@ -44,6 +44,7 @@ class Service {
     std::uint64_t dead_letter_bytes_max = 64 << 20;
     std::function<void(const Runner::BatchView&)> on_batch;
     std::function<void(const alert::Delivery&, std::int64_t accepted_ns)> on_accepted;
+    std::function<void(std::int64_t ns, bool checkpoint)> on_batch_time;  // Runner::Options
     std::function<void(const std::string&)> on_problem;
     std::function<void(const std::string&)> on_notice;  // each once, while opening: what became of earlier state
   };

@@ -131,10 +131,15 @@ void StateSchema::finish() {
   plan_hash = h;
 }
 
-std::string describe(const StateReport& report) {
-  std::string text = fmt::format("{} {}", report.entities, report.entities == 1 ? "entity" : "entities");
+std::string_view to_string(StateReport::Fate fate) {
   constexpr std::string_view kWords[] = {"kept", "added", "reset", "removed"};
-  for (std::size_t fate = 0; fate < std::size(kWords); ++fate) {
+  return kWords[static_cast<std::size_t>(fate)];
+}
+
+std::string describe(const StateReport& report) {
+  std::string text;
+  if (report.entities > 0) text = fmt::format("{} {}", report.entities, report.entities == 1 ? "entity" : "entities");
+  for (std::size_t fate = 0; fate < 4; ++fate) {
     std::string names;
     for (const StateReport::Feature& feature : report.features) {
       if (static_cast<std::size_t>(feature.fate) != fate) continue;
@@ -143,7 +148,8 @@ std::string describe(const StateReport& report) {
       const bool says_more = feature.fate != StateReport::Fate::kAdded && !feature.anew.empty();
       if (says_more) names += fmt::format(" (anew: {})", fmt::join(feature.anew, ", "));
     }
-    if (!names.empty()) text += fmt::format("; {}{}", kWords[fate], names);
+    if (names.empty()) continue;
+    text += fmt::format("{}{}{}", text.empty() ? "" : "; ", to_string(static_cast<StateReport::Fate>(fate)), names);
   }
   return text;
 }

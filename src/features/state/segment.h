@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "core/result.h"
-#include "features/plan.h"
 #include "core/state_stream.h"
+#include "features/plan.h"
 
 namespace alcedo::features {
 
@@ -71,8 +71,11 @@ struct StateReport {
   bool same_layout = false;  // for people only: parts name their numbers, so a layout may grow
 };
 
-/// One line: "120 entities; kept habit, pace; added fan; reset spend (amount over 2h)".
+/// One line, with entities where some were loaded: "120 entities; kept habit, pace; added fan; reset spend (amount over
+/// 2h)".
 std::string describe(const StateReport& report);
+
+std::string_view to_string(StateReport::Fate fate);
 
 /// Where a plan's parts stand in a segment's rows.
 struct PartSources {
