@@ -71,8 +71,9 @@ Result<> check_feature(const FeatureSpec& spec, const EventLayout& layout) {
   return check_windows(spec);
 }
 
-// The columns by which an operator judges its feature's number; they exist.
-Deviation own_deviation(const FeaturePlan& plan, std::uint32_t feature) {
+// The columns by which an operator judges its feature's number; they exist. Peers have those of both methods: a
+// quartile history at their stage would be the group's, the member's own values among them.
+Deviation own_deviation(const FeaturePlan& plan, std::uint32_t feature, DeviationMethod method) {
   const FeatureSpec& spec = plan.options().features[feature];
   const auto column = [&](const char* name) {
     const int at = plan.find_column(spec.name + "." + name);
@@ -83,12 +84,14 @@ Deviation own_deviation(const FeaturePlan& plan, std::uint32_t feature) {
   d.request = kNoRequest;
   d.feature = feature;
   d.name = spec.name;
+  d.method = method;
   d.seen = column("seen");
   d.expected = column(spec.kind == FeatureKind::kRobust ? "median" : "expected");
-  d.spread = column("spread");
-  d.z = column("z");
-  d.history = column("history");
+  d.spread = column(method == DeviationMethod::kEwma ? "spread" : "iqr.spread");
+  d.z = column(method == DeviationMethod::kEwma ? "z" : "iqr.z");
+  d.history = column(spec.kind == FeatureKind::kPeers ? "members" : "history");
   d.min_history = spec.min_history;
+  d.by_operator = true;
   return d;
 }
 
@@ -160,10 +163,13 @@ Result<FeaturePlan> FeaturePlan::compile(FeatureOptions options) {
       for (const OperatorColumn& column : operator_columns(spec))
         own[f].push_back(add_column(spec.name + "." + column.name, f));
       if (judges_its_number(spec.kind)) {
-        const Deviation d = own_deviation(plan, f);
-        deviation_of[{d.seen, d.method}] = static_cast<std::uint32_t>(plan.deviations_.size());
-        plan.deviations_.push_back(d);
-        own[f] = {d.seen};
+        for (const auto method : {DeviationMethod::kEwma, DeviationMethod::kQuartiles}) {
+          if (method == DeviationMethod::kQuartiles && spec.kind != FeatureKind::kPeers) continue;
+          const Deviation d = own_deviation(plan, f, method);
+          deviation_of[{d.seen, d.method}] = static_cast<std::uint32_t>(plan.deviations_.size());
+          plan.deviations_.push_back(d);
+          own[f] = {d.seen};
+        }
       }
       continue;
     }

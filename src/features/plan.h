@@ -26,6 +26,7 @@ enum class FeatureKind : std::uint8_t {
   kSeason,       // a number against its own hour of the week
   kRobust,       // a number against median and MAD of its last 64 values
   kCusum,        // slow shifts of a number's level
+  kPeers,        // a member's number against the newest ones of the other members of its group
 };
 
 enum class Stat : std::uint8_t { kCount, kSum, kMean, kStd, kMin, kMax };
@@ -40,6 +41,8 @@ struct FeatureSpec {
       -1;  // kGeo: the longitude's slot (number is the latitude's), degrees; kCorrelation: the second number's
   // kDistinct, kRarity: slot of the key whose values are looked at; kCorrelation: of the metric's name
   int other_key = -1;
+  // kPeers: slot of the key that tells the members of a group apart; key is the group's
+  int member_key = -1;
   std::vector<std::string> metrics;  // kCorrelation of a long or wide stream: the two metrics' names
   std::vector<Stat> stats;           // kRolling
   // kRolling, kVelocity, kDistinct, kQuantiles, kCorrelation; ascending, each a multiple of 60 ms
@@ -49,8 +52,8 @@ struct FeatureSpec {
   std::int64_t half_life_ms = 14 * 86'400'000LL;
   std::int64_t accept_ms = 0;  // a new level is accepted after deviating this long; 0: half_life / 8
   // kSeason, kRobust, kCusum use them too.
-  std::uint32_t min_history =
-      20;  // values before a deviation counts; below, the global baseline serves (baselines only)
+  std::uint32_t min_history = 20;  // values before a deviation counts; below, the global baseline serves (baselines
+                                   // only); kPeers: other members
 };
 
 enum class DeviationMethod : std::uint8_t {
@@ -61,7 +64,8 @@ enum class DeviationMethod : std::uint8_t {
 /// Whether the feature judges its number itself: then it is a deviation of its own, asked for by the feature's name
 /// alone.
 constexpr bool judges_its_number(FeatureKind kind) {
-  return kind == FeatureKind::kBaseline || kind == FeatureKind::kSeason || kind == FeatureKind::kRobust;
+  return kind == FeatureKind::kBaseline || kind == FeatureKind::kSeason || kind == FeatureKind::kRobust ||
+         kind == FeatureKind::kPeers;
 }
 
 /// A detector's wish: how far is this column from the entity's own history of it? For a feature that judges its number
@@ -93,6 +97,7 @@ struct Deviation {
   std::uint32_t z = 0;         // signed; NaN: no opinion
   std::uint32_t history = 0;   // values behind it; below min_history the global baseline served
   std::uint32_t min_history = 0;
+  bool by_operator = false;  // the feature's operator writes all its columns, from state of its own
 };
 
 struct Column {
@@ -102,8 +107,8 @@ struct Column {
 
 /// Columns, in this order: each feature's own (rolling: stat by stat, windows within; velocity: events, amounts,
 /// ratios, gap_s; baseline: seen, expected, spread, z, history), then the deviations asked for, in the order of the
-/// requests. Deviations: the features' own first (baseline, season, robust; of the last two an operator writes the
-/// columns), then in the order of the requests.
+/// requests. Deviations: the features' own first (baseline; season, robust and peers, whose columns an operator
+/// writes), then in the order of the requests.
 ///
 /// Immutable; shared by all workers.
 class FeaturePlan {

@@ -212,6 +212,16 @@ inline FeatureOptions full_options(bool money) {
   return options;
 }
 
+/// The kinds whose state is a group's, a value's, or an order's.
+inline void add_group_features(FeatureOptions& options) {
+  FeatureSpec peers = baseline("peers", 1, 1, kHourMs, 5);
+  peers.kind = FeatureKind::kPeers;
+  peers.member_key = 0;
+  const auto first = static_cast<std::uint32_t>(options.features.size());
+  options.features.insert(options.features.end(), {peers});
+  options.deviations.push_back({first, "", DeviationMethod::kEwma});
+}
+
 /// full_options(), and every operator.
 inline FeatureOptions state_options(bool money) {
   FeatureOptions options = full_options(money);
@@ -235,6 +245,7 @@ inline FeatureOptions state_options(bool money) {
   options.features.insert(options.features.end(), {travel, pair, about, cards});
   options.deviations.push_back({first + 1, "rarity", DeviationMethod::kQuartiles});
   options.deviations.push_back({first, "speed_kmh", DeviationMethod::kEwma});
+  add_group_features(options);
   return options;
 }
 

@@ -24,6 +24,10 @@ constexpr std::string_view kWindowsExample = "windows in ascending order such as
 constexpr std::string_view kEntitiesExample = "a map such as {card: card_id, merchant: merchant_id}";
 constexpr std::string_view kPartsExample =
     "a field, a list of fields, file, metric, {template: FIELD}, or a constant \"=text\"";
+constexpr std::string_view kWithinExample =
+    "an entity or a field that makes a group of several, such as merchant_category";
+// A group of five has four others to compare with: less than a history of one's own needs, as they are all of now.
+constexpr std::uint32_t kPeersMin = 5;
 constexpr std::string_view kFeaturesExample = "a map such as {habit: {baseline: amount, by: card}}";
 
 // What a kind of feature is written as, and what it may say beside `by`, `half_life` and `min_history`.
@@ -39,13 +43,14 @@ const std::vector<KindWord> kKindWords{
     {"correlation", FeatureKind::kCorrelation, true}, {"distinct", FeatureKind::kDistinct, true},
     {"quantiles", FeatureKind::kQuantiles, true},     {"season", FeatureKind::kSeason, false},
     {"robust", FeatureKind::kRobust, false},          {"cusum", FeatureKind::kCusum, false},
+    {"deviation", FeatureKind::kPeers, false},
 };
 const std::vector<std::string> kKinds = [] {
   std::vector<std::string> names;
   for (const KindWord& word : kKindWords) names.push_back(word.name);
   return names;
 }();
-const std::vector<std::string> kLaterKinds{"deviation", "histogram", "transition", "within"};
+const std::vector<std::string> kLaterKinds{"histogram", "transition"};
 const std::vector<std::string> kLaterStats{"p50", "p90", "p95", "p99", "median", "iqr", "rate", "distinct", "skew"};
 
 bool is_metric_shape(const Draft& draft) { return draft.pipeline.events.shape != Shape::kRecord; }
@@ -156,7 +161,10 @@ std::vector<std::string> columns_of(const FeatureSpec& feature) {
   } else if (features::has_operator(feature.kind)) {
     // One that judges its number is named alone, as a baseline is.
     if (features::judges_its_number(feature.kind)) return names;
-    for (const auto& column : features::operator_columns(feature)) names.push_back(column.name);
+    for (const auto& column : features::operator_columns(feature)) {
+      // What an operator says about a column of its own ("r_1h.z") comes with that column.
+      if (column.name.find('.') == std::string::npos) names.push_back(column.name);
+    }
   } else if (feature.kind == FeatureKind::kVelocity) {
     for (const std::string& window : windows) names.push_back("events_" + window);
     if (feature.number >= 0) {
@@ -226,28 +234,24 @@ bool read_couple(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
   return true;
 }
 
-// The key whose values a feature looks at: an entity's, or that of a field, made when it is first needed.
-bool read_other_key(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
-  const auto name = read_text(node, draft.mistakes, "an entity or a field, such as merchant");
-  if (!name) return false;
+// Slot of the key that the node names: an entity's, or that of a field, made when it is first needed. -1 after a
+// mistake.
+int read_value_key(const YamlNode& node, std::string_view expected, Draft& draft) {
+  const auto name = read_text(node, draft.mistakes, expected);
+  if (!name) return -1;
   const auto& entities = draft.pipeline.entities;
   const auto entity = std::find(entities.begin(), entities.end(), *name);
-  if (entity != entities.end()) {
-    feature.other_key = static_cast<int>(entity - entities.begin());
-    return true;
-  }
+  if (entity != entities.end()) return static_cast<int>(entity - entities.begin());
   const auto field = draft.field(node, FieldUse::kKey);
-  if (!field) return false;
+  if (!field) return -1;
   auto& keys = draft.pipeline.events.keys;
   for (std::size_t i = 0; i < keys.size(); ++i) {
     const auto& parts = keys[i].parts;
     if (parts.size() != 1 || parts[0].kind != KeyPart::Kind::kField || parts[0].text != *field) continue;
-    feature.other_key = static_cast<int>(i);
-    return true;
+    return static_cast<int>(i);
   }
   keys.push_back({"field " + *field, {{KeyPart::Kind::kField, *field}}});
-  feature.other_key = static_cast<int>(keys.size()) - 1;
-  return true;
+  return static_cast<int>(keys.size()) - 1;
 }
 
 // The number that a feature is about. False after a mistake.
@@ -280,7 +284,8 @@ bool read_subject(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
       return read_place(node, draft, feature);
     case FeatureKind::kDistinct:
     case FeatureKind::kRarity:
-      return read_other_key(node, draft, feature);
+      feature.other_key = read_value_key(node, "an entity or a field, such as merchant", draft);
+      return feature.other_key >= 0;
     case FeatureKind::kCorrelation:
       return read_couple(node, draft, feature);
     case FeatureKind::kContext:
@@ -302,10 +307,25 @@ void check_metric_key(const YamlNode& at, std::size_t entity, const FeatureSpec&
       std::any_of(parts.begin(), parts.end(), [](const KeyPart& part) { return part.kind == KeyPart::Kind::kMetric; });
   if (tells_metrics_apart) return;
   draft.mistakes.add(
-      at, fmt::format(
-              "entity '{}' does not tell metrics apart, so their values would be mixed; use an entity with the part "
-              "metric",
-              draft.pipeline.entities[entity]));
+      at,
+      fmt::format("{} does not tell metrics apart, so their values would be mixed; use an entity with the part metric",
+                  entity < draft.pipeline.entities.size() ? fmt::format("entity '{}'", draft.pipeline.entities[entity])
+                                                          : events.keys[entity].name));
+}
+
+// The group that the feature's members are compared within. False after a mistake.
+bool read_group(const YamlNode& within, std::uint32_t member, Draft& draft, FeatureSpec& feature) {
+  const int slot = read_value_key(within, kWithinExample, draft);
+  if (slot < 0) return false;
+  if (slot == static_cast<int>(member)) {
+    draft.mistakes.add(
+        within, fmt::format("{} is also what the feature is by; expected {}", in_quotes(within.text), kWithinExample));
+    return false;
+  }
+  feature.member_key = static_cast<int>(member);
+  feature.key = slot;
+  check_metric_key(within, static_cast<std::size_t>(slot), feature, draft);
+  return true;
 }
 
 // Index into kKindWords.
@@ -326,8 +346,8 @@ std::optional<std::size_t> read_kind(MapReader& map, Draft& draft, const YamlNod
     return kind;
   }
   // Is one of its keys a kind that is misspelt, or of a later version?
-  static const std::vector<std::string> kOptions{"by",        "stats",  "windows",    "against",
-                                                 "half_life", "accept", "min_history"};
+  static const std::vector<std::string> kOptions{"by",        "stats",  "windows",     "against",
+                                                 "half_life", "accept", "min_history", "within"};
   for (const YamlNode& item : map.node().items) {
     if (std::find(kOptions.begin(), kOptions.end(), item.key) != kOptions.end()) continue;
     draft.mistakes.add_at_key(item, unknown_name("kind of feature", item.key, {}, kKinds, kLaterKinds));
@@ -358,11 +378,17 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
   std::optional<std::uint32_t> entity = draft.pipeline.score.by;
   const YamlNode* by = map.take("by");
   if (by != nullptr) entity = draft.entity(*by);
+  const YamlNode* within = kind == FeatureKind::kPeers ? map.need("within", kWithinExample) : nullptr;
   if (entity && *entity < draft.pipeline.entities.size()) {
+    if (kind == FeatureKind::kPeers) {
+      sound = within != nullptr && read_group(*within, *entity, draft, feature) && sound;
+    } else {
+      feature.key = static_cast<int>(*entity);
+      check_metric_key(by != nullptr ? *by : node, *entity, feature, draft);
+    }
     const bool money =
         feature.number >= 0 && draft.pipeline.events.numbers[static_cast<std::size_t>(feature.number)].money;
-    feature.key = money ? money_slot(*entity, draft) : static_cast<int>(*entity);
-    check_metric_key(by != nullptr ? *by : node, *entity, feature, draft);
+    if (money && feature.key >= 0) feature.key = money_slot(static_cast<std::size_t>(feature.key), draft);
   } else {
     sound = false;
   }
@@ -395,6 +421,7 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
   if (const YamlNode* item = map.take("accept")) {
     feature.accept_ms = read_duration(*item, mistakes, 1, 3650 * kDayMs, "2d").value_or(feature.accept_ms);
   }
+  if (kind == FeatureKind::kPeers) feature.min_history = kPeersMin;
   if (const YamlNode* item = map.take("min_history")) {
     feature.min_history =
         static_cast<std::uint32_t>(read_integer(*item, mistakes, 2, 1'000'000).value_or(feature.min_history));

@@ -151,6 +151,27 @@ TEST(PipelineFileTest, FeaturesAreCompiledToSlots) {
   EXPECT_THAT(f[6].stats, SizeIs(6));
 }
 
+TEST(PipelineFileTest, AGroupsMembersAreComparedAtTheStageOfTheGroup) {
+  std::string yaml(kPayments);
+  yaml.insert(yaml.find("detectors:"),
+              "  crowd2: {deviation: amount, by: card, within: place}\n"
+              "  kind: {deviation: distance, within: category, min_history: 3}\n");
+  yaml.insert(yaml.find("  gone: "), "  peers: {zscore: [crowd2, kind]}\n  peers_iqr: {iqr: crowd2}\n");
+  const auto loaded = parse_pipeline(yaml, "p.yaml");
+  EXPECT_EQ(lines_of("", loaded.mistakes), "");
+  const auto& layout = loaded.pipeline.features.layout;
+  const auto& f = loaded.pipeline.features.features;
+  ASSERT_THAT(f, SizeIs(9));
+  EXPECT_EQ(f[7].kind, features::FeatureKind::kPeers);
+  EXPECT_EQ(layout.keys[static_cast<std::size_t>(f[7].key)], "place/currency") << "amounts of one currency only";
+  EXPECT_EQ(f[7].member_key, 0);
+  EXPECT_EQ(f[7].min_history, 5U);
+  EXPECT_EQ(layout.keys[static_cast<std::size_t>(f[8].key)], "field category");
+  EXPECT_EQ(f[8].member_key, 0);
+  EXPECT_EQ(f[8].min_history, 3U);
+  EXPECT_TRUE(features::FeaturePlan::compile(loaded.pipeline.features).has_value());
+}
+
 TEST(PipelineFileTest, EqualWishesOfDetectorsAreOneRequest) {
   const auto loaded = parse_payments();
   const Pipeline& p = loaded.pipeline;

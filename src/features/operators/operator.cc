@@ -12,6 +12,7 @@
 #include "features/operators/cusum_operator.h"
 #include "features/operators/distinct_operator.h"
 #include "features/operators/geo_operator.h"
+#include "features/operators/peer_operator.h"
 #include "features/operators/quantile_operator.h"
 #include "features/operators/rarity_operator.h"
 #include "features/operators/robust_operator.h"
@@ -39,6 +40,7 @@ constexpr OperatorKind kOperatorKinds[] = {
     {FeatureKind::kSeason, season_mistake, season_columns, season_state_bytes, make_season_operator},
     {FeatureKind::kRobust, robust_mistake, robust_columns, robust_state_bytes, make_robust_operator},
     {FeatureKind::kCusum, cusum_mistake, cusum_columns, cusum_state_bytes, make_cusum_operator},
+    {FeatureKind::kPeers, peer_mistake, peer_columns, peer_state_bytes, make_peer_operator},
 };
 
 const OperatorKind* find_kind(FeatureKind kind) {

@@ -563,6 +563,7 @@ TEST(StateTest, FieldsMayChangePlaces) {
     if (spec.number_2 >= 0) ++spec.number_2;
     spec.key = 1 - spec.key;
     if (spec.other_key >= 0) spec.other_key = 1 - spec.other_key;
+    if (spec.member_key >= 0) spec.member_key = 1 - spec.member_key;
   }
   const FeaturePlan from = compiled(all);
   const FeaturePlan to = compiled(turned);
