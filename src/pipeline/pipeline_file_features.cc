@@ -23,7 +23,8 @@ constexpr std::size_t kWindowsMax = 8;
 constexpr std::string_view kWindowsExample = "windows in ascending order such as [1m, 5m, 1h]";
 constexpr std::string_view kEntitiesExample = "a map such as {card: card_id, merchant: merchant_id}";
 constexpr std::string_view kPartsExample =
-    "a field, a list of fields, file, metric, {template: FIELD}, or a constant \"=text\"";
+    "a field, a list of fields, file, metric, {template: FIELD}, {cell: [LATITUDE, LONGITUDE]}, or a constant "
+    "\"=text\"";
 constexpr std::string_view kWithinExample =
     "an entity or a field that makes a group of several, such as merchant_category";
 // A group of five has four others to compare with: less than a history of one's own needs, as they are all of now.
@@ -55,9 +56,26 @@ const std::vector<std::string> kLaterStats{"p50", "p90", "p95", "p99", "median",
 
 bool is_metric_shape(const Draft& draft) { return draft.pipeline.events.shape != Shape::kRecord; }
 
+// Whether both are numbers is checked with the contract.
+KeyPart read_cell(const YamlNode& node, Draft& draft) {
+  constexpr std::string_view kExample = "two numeric fields in degrees, such as {cell: [latitude, longitude]}";
+  const auto parts = read_scalars(node, draft.mistakes, kExample);
+  if (parts.size() != 2) {
+    if (!parts.empty()) draft.mistakes.add(node, fmt::format("expected {}", kExample));
+    return {KeyPart::Kind::kCell, "?", "?"};
+  }
+  const auto latitude = draft.field(*parts[0], FieldUse::kNumber);
+  const auto longitude = draft.field(*parts[1], FieldUse::kNumber);
+  return {KeyPart::Kind::kCell, latitude.value_or("?"), longitude.value_or("?")};
+}
+
 KeyPart read_part(const YamlNode& node, Draft& draft) {
   if (node.kind == YamlNode::Kind::kMap) {
     MapReader map(node, draft.mistakes, kPartsExample);
+    if (const YamlNode* place = map.take("cell")) {
+      map.finish("key", "of a key's part");
+      return read_cell(*place, draft);
+    }
     const YamlNode* field = map.need("template", "the field with the message");
     map.finish("key", "of a key's part");
     return {KeyPart::Kind::kTemplate, field == nullptr ? "?" : draft.field(*field, FieldUse::kKey).value_or("?")};
