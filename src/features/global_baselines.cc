@@ -1,5 +1,5 @@
-// One pass over all events in their order: integer histograms, so that nothing but the events themselves decides a
-// level.
+// One pass over all events in their order: integer histograms and one sum a feature, so that nothing but the events
+// themselves decides a level or a total.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "features/counter_rate.h"
+#include "features/faded_count.h"
 #include "features/key_table.h"
 #include "features/log_histogram.h"
 #include "features/record_pool.h"
@@ -32,6 +33,15 @@ struct Source {
   KeyTable counter_of;
 };
 
+// How many values one key had, over all of them.
+struct TotalSource {
+  std::uint32_t feature = 0;
+  std::uint32_t key = 0;
+  double half_life_ms = 0;
+  FadedCount count{};
+  std::uint64_t added = 0;  // since the newest snapshot
+};
+
 }  // namespace
 
 struct GlobalBaselines::Impl {
@@ -41,11 +51,17 @@ struct GlobalBaselines::Impl {
   std::unique_ptr<Impl> anew() const;
   void save_source(std::size_t s, StateWriter& writer) const;
   void load_source(std::size_t s, StateReader& reader);
+  void save_total(std::size_t t, StateWriter& writer) const;
+  void load_total(std::size_t t, StateReader& reader);
+  void start_levels();
 
-  StateSchema schema;  // parts are sources
+  StateSchema schema;  // parts are sources, then totals
   std::vector<Source> sources;
   std::vector<int> source_of;  // by feature; -1: not a baseline
   std::vector<Level> levels;   // snapshot by snapshot, sources within
+  std::vector<TotalSource> totals;
+  std::vector<int> total_of;             // by feature; -1: not a rarity by everyone
+  std::vector<FadedCount> total_levels;  // snapshot by snapshot, totals within
   std::uint32_t newest = 0;
   RecordPool readings{sizeof(CounterReading)};
 };
@@ -67,8 +83,26 @@ GlobalBaselines::Impl::Impl(const FeaturePlan& plan) {
                                             number_name(layout, features[f].number), layout.keys[source.key]);
     schema.parts.push_back({features[f].name, hash64(meaning), 0});
   }
+  total_of.assign(features.size(), -1);
+  for (std::uint32_t f = 0; f < features.size(); ++f) {
+    if (features[f].kind != FeatureKind::kGlobalRarity) continue;
+    total_of[f] = static_cast<int>(totals.size());
+    TotalSource& total = totals.emplace_back();
+    total.feature = f;
+    total.key = static_cast<std::uint32_t>(features[f].key);
+    total.half_life_ms = static_cast<double>(features[f].half_life_ms);
+    schema.features.push_back({features[f].name, feature_fingerprint(features[f], layout)});
+    const std::string meaning =
+        fmt::format("total|{}|{}|{}", features[f].name, layout.keys[total.key], features[f].half_life_ms);
+    schema.parts.push_back({features[f].name, hash64(meaning), 0});
+  }
   schema.finish();
+  start_levels();
+}
+
+void GlobalBaselines::Impl::start_levels() {
   levels.assign(sources.size(), Level{kMissing, kMissing, 0});
+  total_levels.assign(totals.size(), FadedCount{});
 }
 
 std::unique_ptr<GlobalBaselines::Impl> GlobalBaselines::Impl::anew() const {
@@ -81,8 +115,35 @@ std::unique_ptr<GlobalBaselines::Impl> GlobalBaselines::Impl::anew() const {
     same.number = source.number;
     same.key = source.key;
   }
-  made->levels.assign(sources.size(), Level{kMissing, kMissing, 0});
+  made->total_of = total_of;
+  for (const TotalSource& total : totals)
+    made->totals.push_back({.feature = total.feature, .key = total.key, .half_life_ms = total.half_life_ms});
+  made->start_levels();
   return made;
+}
+
+// The count, values since the newest snapshot, and that snapshot; nothing if it saw none.
+void GlobalBaselines::Impl::save_total(std::size_t t, StateWriter& writer) const {
+  const TotalSource& total = totals[t];
+  const FadedCount& level = total_levels[newest * totals.size() + t];
+  if (total.count.weight == 0) return;
+  writer.f64(total.count.weight);
+  writer.i64(total.count.clock_ms);
+  writer.varint(total.added);
+  writer.f64(level.weight);
+  writer.i64(level.clock_ms);
+}
+
+void GlobalBaselines::Impl::load_total(std::size_t t, StateReader& reader) {
+  if (reader.left() == 0) return;
+  TotalSource& total = totals[t];
+  total.count.weight = reader.f64();
+  total.count.clock_ms = reader.time_ms();
+  total.added = reader.varint();
+  total_levels[t].weight = reader.f64();
+  total_levels[t].clock_ms = reader.time_ms();
+  if (total.count.weight == 0) return reader.refuse("counts nothing at a time of its own");
+  if (total.added > UINT64_MAX / kChangedShare) return reader.refuse("counts more values than there can be");
 }
 
 // Histogram, values since the newest snapshot, that snapshot, and the last readings of counters by ascending key.
@@ -146,6 +207,12 @@ std::string GlobalBaselines::save() const {
     impl_->save_source(s, source_writer);
     writer.text(source);
   }
+  for (std::size_t t = 0; t < impl_->totals.size(); ++t) {
+    source.clear();
+    StateWriter total_writer(source);
+    impl_->save_total(t, total_writer);
+    writer.text(source);
+  }
   return seal_segment(SegmentContent::kBaselines, body);
 }
 
@@ -160,14 +227,19 @@ Result<StateReport> GlobalBaselines::load(std::string_view segment) {
   if (!reader.ok()) return corrupt(reader.mistake());
   auto loaded = impl_->anew();
   std::vector<std::vector<std::uint32_t>> readers;
-  for (std::uint32_t s = 0; s < loaded->sources.size(); ++s) readers.push_back({s});
+  for (std::uint32_t p = 0; p < loaded->schema.parts.size(); ++p) readers.push_back({p});
   PartSources sources = match_parts(loaded->schema, readers, saved);
   for (std::size_t p = 0; p < saved.parts.size(); ++p) {
     const std::string_view bytes = reader.text();
     const auto at = std::ranges::find(sources.of, static_cast<int>(p));
     if (!reader.ok() || at == sources.of.end()) continue;
     StateReader source(bytes);
-    loaded->load_source(static_cast<std::size_t>(at - sources.of.begin()), source);
+    const auto part = static_cast<std::size_t>(at - sources.of.begin());
+    if (part < loaded->sources.size()) {
+      loaded->load_source(part, source);
+    } else {
+      loaded->load_total(part - loaded->sources.size(), source);
+    }
     if (!source.complete()) return corrupt(fmt::format("{}: {}", saved.parts[p].name, source.mistake()));
   }
   if (!reader.complete()) return corrupt(reader.mistake());
@@ -184,6 +256,8 @@ void GlobalBaselines::begin_batch() {
   Impl& impl = *impl_;
   const auto newest = impl.levels.begin() + static_cast<std::ptrdiff_t>(impl.newest * impl.sources.size());
   impl.levels.erase(impl.levels.begin(), newest);
+  const auto totals = impl.total_levels.begin() + static_cast<std::ptrdiff_t>(impl.newest * impl.totals.size());
+  impl.total_levels.erase(impl.total_levels.begin(), totals);
   impl.newest = 0;
 }
 
@@ -204,6 +278,11 @@ std::uint32_t GlobalBaselines::add(const EventBatch& batch, std::uint32_t row) {
     source.histogram.add(x);
     ++source.added;
   }
+  for (TotalSource& total : impl.totals) {
+    if (batch.key(row, total.key).hash == 0) continue;
+    total.count.add(batch.header(row).time_ms, total.half_life_ms);
+    ++total.added;
+  }
   return impl.newest;
 }
 
@@ -212,7 +291,12 @@ void GlobalBaselines::tick() {
   const auto changed = [](const Source& source) {
     return source.histogram.count() >= kFewestValues && source.added * kChangedShare >= source.histogram.count();
   };
-  if (std::none_of(impl.sources.begin(), impl.sources.end(), changed)) return;
+  const auto grown = [](const TotalSource& total) {
+    return total.added != 0 && static_cast<double>(total.added * kChangedShare) >= total.count.weight;
+  };
+  if (std::none_of(impl.sources.begin(), impl.sources.end(), changed) &&
+      std::none_of(impl.totals.begin(), impl.totals.end(), grown))
+    return;
   const std::size_t base = impl.newest * impl.sources.size();
   for (std::size_t s = 0; s < impl.sources.size(); ++s) {
     Level level = impl.levels[base + s];
@@ -225,7 +309,24 @@ void GlobalBaselines::tick() {
     }
     impl.levels.push_back(level);
   }
+  const std::size_t total_base = impl.newest * impl.totals.size();
+  for (std::size_t t = 0; t < impl.totals.size(); ++t) {
+    FadedCount level = impl.total_levels[total_base + t];
+    TotalSource& total = impl.totals[t];
+    if (grown(total)) {
+      level = total.count;
+      total.added = 0;
+    }
+    impl.total_levels.push_back(level);
+  }
   ++impl.newest;
+}
+
+double GlobalBaselines::total(std::uint32_t snapshot, std::size_t feature, std::int64_t time_ms) const {
+  const int total = impl_->total_of[feature];
+  if (total < 0) return 0;
+  const auto t = static_cast<std::size_t>(total);
+  return impl_->total_levels[snapshot * impl_->totals.size() + t].at(time_ms, impl_->totals[t].half_life_ms);
 }
 
 GlobalBaselines::Level GlobalBaselines::level(std::uint32_t snapshot, std::size_t feature) const {

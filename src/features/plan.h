@@ -17,16 +17,19 @@ enum class FeatureKind : std::uint8_t {
   kVelocity,  // events and amount a window, ratios of the windows' rates, gap since the last event
   kBaseline,  // a number against its own history
   // Worked by operators (operator.h):
-  kGeo,          // speed from the last place, distance from the learnt home
-  kDistinct,     // how many different values of another key in each window
-  kQuantiles,    // quartiles of a number in each window
-  kRarity,       // how often the entity showed this value of another key, against how often it showed any
-  kCorrelation,  // Pearson's correlation of two numbers over windows
-  kContext,      // how much history the entity has, how late the event is, how many of its numbers are missing
-  kSeason,       // a number against its own hour of the week
-  kRobust,       // a number against median and MAD of its last 64 values
-  kCusum,        // slow shifts of a number's level
-  kPeers,        // a member's number against the newest ones of the other members of its group
+  kGeo,           // speed from the last place, distance from the learnt home
+  kDistinct,      // how many different values of another key in each window
+  kQuantiles,     // quartiles of a number in each window
+  kRarity,        // how often the entity showed this value of another key, against how often it showed any
+  kCorrelation,   // Pearson's correlation of two numbers over windows
+  kContext,       // how much history the entity has, how late the event is, how many of its numbers are missing
+  kSeason,        // a number against its own hour of the week
+  kRobust,        // a number against median and MAD of its last 64 values
+  kCusum,         // slow shifts of a number's level
+  kPeers,         // a member's number against the newest ones of the other members of its group
+  kTwins,         // Pearson's correlation of a member with the mean of the other members of its group, and its break
+  kGlobalRarity,  // how often any entity showed this value: the stage is the value's
+  kTransition,    // how usual this value of another key is after the entity's previous one
 };
 
 enum class Stat : std::uint8_t { kCount, kSum, kMean, kStd, kMin, kMax };
@@ -39,13 +42,15 @@ struct FeatureSpec {
   int key = -1;     // slot in EventLayout::keys: the entity
   int number_2 =
       -1;  // kGeo: the longitude's slot (number is the latitude's), degrees; kCorrelation: the second number's
-  // kDistinct, kRarity: slot of the key whose values are looked at; kCorrelation: of the metric's name
+  // kDistinct, kRarity, kTransition: slot of the key whose values are looked at; kCorrelation, kTwins: of the metric's
+  // name
   int other_key = -1;
-  // kPeers: slot of the key that tells the members of a group apart; key is the group's
+  // kPeers, kTwins: slot of the key that tells the members of a group apart; key is the group's
   int member_key = -1;
-  std::vector<std::string> metrics;  // kCorrelation of a long or wide stream: the two metrics' names
-  std::vector<Stat> stats;           // kRolling
-  // kRolling, kVelocity, kDistinct, kQuantiles, kCorrelation; ascending, each a multiple of 60 ms
+  std::vector<std::string>
+      metrics;              // kCorrelation, kTwins of a long or wide stream: the two metrics' names, or the one
+  std::vector<Stat> stats;  // kRolling
+  // kRolling, kVelocity, kDistinct, kQuantiles, kCorrelation, kTwins; ascending, each a multiple of 60 ms
   std::vector<std::int64_t> windows_ms;
   bool including = false;  // windows read after the event is added, instead of the past only
   // kBaseline, and the deviations that detectors ask of other columns:

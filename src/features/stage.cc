@@ -287,6 +287,7 @@ void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std
     const OperatorStep& step = program.operators[i];
     view.value = step.value < 0 ? kMissing : values[static_cast<std::size_t>(step.value)];
     view.step = std::max(step.step, metric_step);
+    view.total = step.reads_total ? global.total(snapshot, step.feature, time_ms) : 0;
     operators[i]->update(record + step.offset, view, out.subspan(step.first_column, step.columns));
   }
   for (std::size_t h = 0; h < decays.size(); ++h) {

@@ -27,6 +27,8 @@ constexpr std::string_view kPartsExample =
     "\"=text\"";
 constexpr std::string_view kWithinExample =
     "an entity or a field that makes a group of several, such as merchant_category";
+// What a feature is by that belongs to no entity.
+constexpr std::string_view kEveryone = "everyone";
 // A group of five has four others to compare with: less than a history of one's own needs, as they are all of now.
 constexpr std::uint32_t kPeersMin = 5;
 constexpr std::string_view kFeaturesExample = "a map such as {habit: {baseline: amount, by: card}}";
@@ -44,14 +46,14 @@ const std::vector<KindWord> kKindWords{
     {"correlation", FeatureKind::kCorrelation, true}, {"distinct", FeatureKind::kDistinct, true},
     {"quantiles", FeatureKind::kQuantiles, true},     {"season", FeatureKind::kSeason, false},
     {"robust", FeatureKind::kRobust, false},          {"cusum", FeatureKind::kCusum, false},
-    {"deviation", FeatureKind::kPeers, false},
+    {"deviation", FeatureKind::kPeers, false},        {"transition", FeatureKind::kTransition, false},
 };
 const std::vector<std::string> kKinds = [] {
   std::vector<std::string> names;
   for (const KindWord& word : kKindWords) names.push_back(word.name);
   return names;
 }();
-const std::vector<std::string> kLaterKinds{"histogram", "transition"};
+const std::vector<std::string> kLaterKinds{"histogram"};
 const std::vector<std::string> kLaterStats{"p50", "p90", "p95", "p99", "median", "iqr", "rate", "distinct", "skew"};
 
 bool is_metric_shape(const Draft& draft) { return draft.pipeline.events.shape != Shape::kRecord; }
@@ -226,11 +228,25 @@ bool read_place(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
   return read_numeric_field(*parts[1], draft, FieldUse::kNumber, feature.number_2) && latitude;
 }
 
+// Slots of a metric's value and of its name, which tells feature.metrics from all others.
+void choose_metrics(Draft& draft, FeatureSpec& feature) {
+  auto& events = draft.pipeline.events;
+  feature.number = number_slot(events.value_field, draft);
+  const auto is_name = [](const contract::KeySpec& key) {
+    return key.parts.size() == 1 && key.parts[0].kind == KeyPart::Kind::kMetric;
+  };
+  const auto at = std::find_if(events.keys.begin(), events.keys.end(), is_name);
+  feature.other_key = static_cast<int>(at - events.keys.begin());
+  if (at == events.keys.end()) events.keys.push_back({"metric name", {{KeyPart::Kind::kMetric, {}}}});
+}
+
 // Two numbers of a record, or two metrics by name. False after a mistake.
 bool read_couple(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
-  const std::string_view expected = is_metric_shape(draft)
-                                        ? "the names of two metrics, such as [cpu_busy_ratio, pressure_cpu_ratio]"
-                                        : "two numeric fields, such as [latency_ms, size_bytes]";
+  const std::string_view expected =
+      is_metric_shape(draft) ? "the names of two metrics, such as [cpu_busy_ratio, pressure_cpu_ratio], or "
+                               "one metric and within, the group whose members are compared"
+                             : "two numeric fields, such as [latency_ms, size_bytes], or one and within, the "
+                               "group whose members are compared";
   const auto parts = read_scalars(node, draft.mistakes, expected);
   if (parts.size() != 2) {
     if (!parts.empty()) draft.mistakes.add(node, fmt::format("expected {}", expected));
@@ -240,15 +256,23 @@ bool read_couple(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
     const bool first = read_numeric_field(*parts[0], draft, FieldUse::kNumber, feature.number);
     return read_numeric_field(*parts[1], draft, FieldUse::kNumber, feature.number_2) && first;
   }
-  auto& events = draft.pipeline.events;
   feature.metrics = {parts[0]->text, parts[1]->text};
-  feature.number = number_slot(events.value_field, draft);
-  const auto is_name = [](const contract::KeySpec& key) {
-    return key.parts.size() == 1 && key.parts[0].kind == KeyPart::Kind::kMetric;
-  };
-  const auto at = std::find_if(events.keys.begin(), events.keys.end(), is_name);
-  feature.other_key = static_cast<int>(at - events.keys.begin());
-  if (at == events.keys.end()) events.keys.push_back({"metric name", {{KeyPart::Kind::kMetric, {}}}});
+  choose_metrics(draft, feature);
+  return true;
+}
+
+// One number of a record, or one metric by name, of the members of a group. False after a mistake.
+bool read_twin(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
+  if (node.kind == YamlNode::Kind::kList) {
+    draft.mistakes.add(node, fmt::format("within compares the same {} of several members: expected one, found a list",
+                                         is_metric_shape(draft) ? "metric" : "numeric field"));
+    return false;
+  }
+  if (!is_metric_shape(draft)) return read_numeric_field(node, draft, FieldUse::kNumber, feature.number);
+  const auto metric = read_text(node, draft.mistakes, "the name of a metric, such as cpu_busy_ratio");
+  if (!metric) return false;
+  feature.metrics = {*metric};
+  choose_metrics(draft, feature);
   return true;
 }
 
@@ -304,6 +328,11 @@ bool read_subject(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
     case FeatureKind::kRarity:
       feature.other_key = read_value_key(node, "an entity or a field, such as merchant", draft);
       return feature.other_key >= 0;
+    case FeatureKind::kTransition:
+      feature.other_key = read_value_key(node, "an entity or a field, such as template", draft);
+      return feature.other_key >= 0;
+    case FeatureKind::kTwins:
+      return read_twin(node, draft, feature);
     case FeatureKind::kCorrelation:
       return read_couple(node, draft, feature);
     case FeatureKind::kContext:
@@ -318,7 +347,8 @@ bool read_subject(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
 // Values of many metrics in one statistic would mean nothing.
 void check_metric_key(const YamlNode& at, std::size_t entity, const FeatureSpec& feature, Draft& draft) {
   const contract::EventsSpec& events = draft.pipeline.events;
-  if (!is_metric_shape(draft) || feature.number < 0 || feature.kind == FeatureKind::kCorrelation) return;
+  const bool picks_metrics = feature.kind == FeatureKind::kCorrelation || feature.kind == FeatureKind::kTwins;
+  if (!is_metric_shape(draft) || feature.number < 0 || picks_metrics) return;
   if (events.shape == Shape::kWide && events.values.size() == 1) return;
   const auto& parts = events.keys[entity].parts;
   const bool tells_metrics_apart =
@@ -386,7 +416,12 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
   const YamlNode* what = nullptr;
   const auto word = read_kind(map, draft, what);
   if (!word) return;
-  const FeatureKind kind = kKindWords[*word].kind;
+  FeatureKind kind = kKindWords[*word].kind;
+  const YamlNode* within = nullptr;
+  if (kind == FeatureKind::kPeers) within = map.need("within", kWithinExample);
+  if (kind == FeatureKind::kCorrelation) within = map.take("within");
+  if (kind == FeatureKind::kCorrelation && within != nullptr) kind = FeatureKind::kTwins;
+  const bool grouped = kind == FeatureKind::kPeers || kind == FeatureKind::kTwins;
 
   FeatureSpec feature;
   feature.name = node.key;
@@ -395,14 +430,29 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
 
   std::optional<std::uint32_t> entity = draft.pipeline.score.by;
   const YamlNode* by = map.take("by");
-  if (by != nullptr) entity = draft.entity(*by);
-  const YamlNode* within = kind == FeatureKind::kPeers ? map.need("within", kWithinExample) : nullptr;
-  if (entity && *entity < draft.pipeline.entities.size()) {
-    if (kind == FeatureKind::kPeers) {
+  const bool everyone = kind == FeatureKind::kRarity && by != nullptr && by->is_scalar() && by->text == kEveryone;
+  if (by != nullptr && !everyone && by->is_scalar() && by->text == kEveryone) {
+    draft.mistakes.add(*by, fmt::format("only a rarity is by {}; expected an entity", kEveryone));
+    entity.reset();
+  } else if (by != nullptr && !everyone) {
+    entity = draft.entity(*by);
+  }
+  if (everyone) {
+    feature.kind = kind = FeatureKind::kGlobalRarity;
+    std::swap(feature.key, feature.other_key);  // each value is an entity of its own
+  } else if (entity && *entity < draft.pipeline.entities.size()) {
+    if (grouped) {
       sound = within != nullptr && read_group(*within, *entity, draft, feature) && sound;
     } else {
       feature.key = static_cast<int>(*entity);
       check_metric_key(by != nullptr ? *by : node, *entity, feature, draft);
+    }
+    if (kind == FeatureKind::kTransition && feature.other_key == feature.key) {
+      draft.mistakes.add(*what,
+                         fmt::format("{} is also what the feature is by, so it follows itself always; expected an "
+                                     "entity or a field that changes from event to event",
+                                     in_quotes(what->text)));
+      sound = false;
     }
     const bool money =
         feature.number >= 0 && draft.pipeline.events.numbers[static_cast<std::size_t>(feature.number)].money;
@@ -463,6 +513,10 @@ void read_entities(Draft& draft, MapReader& top) {
   for (const YamlNode& item : section->items) {
     if (draft.pipeline.entities.size() >= kEntriesMax) break;
     const bool named = check_name(item, draft.mistakes, "an entity");
+    if (item.key == kEveryone) {
+      draft.mistakes.add_at_key(
+          item, fmt::format("the name '{}' is taken: it is what a rarity over all entities is by", kEveryone));
+    }
     contract::KeySpec key;
     key.name = item.key;
     if (!named && item.kind == YamlNode::Kind::kNull) {

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "core/event.h"
-#include "features/plan.h"
 #include "core/state_stream.h"
+#include "features/plan.h"
 
 namespace alcedo::features {
 
@@ -26,6 +26,7 @@ struct EventView {
   bool in_order = false;      // at or after the clock; only such events teach what depends on order
   double value = 0;           // the feature's number, a counter's as a rate; NaN: missing, or the feature reads none
   double step = 0;            // that number's least step: 1 for money, or the event's own; 0: none is known
+  double total = 0;           // of all values of all entities (GlobalBaselines::total()); 0: the feature reads none
 };
 
 /// A column of an operator, in its order.
