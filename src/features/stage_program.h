@@ -81,7 +81,7 @@ struct OperatorStep {
   std::uint32_t columns = 0;
   int value = -1;            // index into StageProgram::numbers; -1: the operator reads no such number
   double step = 0;           // the number's least step, as far as the plan knows
-  bool reads_total = false;  // EventView::total
+  bool reads_total = false;  // EventView::total and usual
 };
 
 struct StageProgram {

@@ -55,10 +55,16 @@ struct Times {
   }
 };
 
+double quantile(std::vector<double> values, double p) {
+  std::sort(values.begin(), values.end());
+  return values[static_cast<std::size_t>(p * static_cast<double>(values.size() - 1))];
+}
+
 TEST(GlobalRarityOperatorTest, AgreesWithARecomputeFromAllEvents) {
   std::size_t wrong = 0;
   std::size_t forgotten = 0;
   std::size_t stale = 0;
+  std::size_t judged = 0;
   for (std::uint64_t seed = 1; seed <= 5; ++seed) {
     const std::int64_t half_life_ms = seed % 2 == 0 ? kHourMs : 40 * kDayMs;
     const FeaturePlan plan = plan_of({rarity(half_life_ms)});
@@ -69,11 +75,15 @@ TEST(GlobalRarityOperatorTest, AgreesWithARecomputeFromAllEvents) {
     Times all;
     Times at_tick;
     std::size_t added = 0;
+    std::vector<double> rarities;  // since the first tick
+    std::vector<double> usual;     // as of the last one
     for (std::size_t i = 0; i < events.size(); ++i) {
       const std::string& value = events[i].keys[0];
       const std::int64_t time_ms = events[i].time_ms;
       const auto half_life = static_cast<double>(half_life_ms);
       double expected[] = {kMissing, kMissing, kMissing, kMissing};
+      double middle = kMissing, spread = kMissing;
+      const auto history = static_cast<double>(usual.size());
       if (!value.empty()) {
         Times& own = values[value];
         const double count = own.left(time_ms, half_life);
@@ -84,6 +94,12 @@ TEST(GlobalRarityOperatorTest, AgreesWithARecomputeFromAllEvents) {
         expected[1] = of;
         expected[2] = count == 0 ? 1 : 0;
         expected[3] = std::log10((of + 1) / (count + 1));
+        if (!at_tick.all.empty()) rarities.push_back(expected[3]);
+        if (usual.size() >= 100) {
+          middle = quantile(usual, 0.5);
+          const double quartiles = (quantile(usual, 0.75) - quantile(usual, 0.25)) / 1.349;
+          spread = std::sqrt(quartiles * quartiles + 1e-6 * middle * middle + 0.3 * 0.3 / 12);
+        }
         own.add(time_ms);
         all.add(time_ms);
         ++added;
@@ -91,8 +107,22 @@ TEST(GlobalRarityOperatorTest, AgreesWithARecomputeFromAllEvents) {
       if ((i + 1) % kTickEvery == 0 && added != 0 &&
           static_cast<double>(20 * added) >= all.left(all.clock_ms, half_life)) {
         at_tick = all;
+        if (rarities.size() >= 100) usual = rarities;
         added = 0;
       }
+      // The level comes from cells of 1/32 of themselves; z is exact, given the level.
+      const auto near = [&](const char* column, double want, double tolerance) {
+        const double got = rows[i][static_cast<std::size_t>(plan.find_column(column))];
+        const bool right = std::isnan(want) ? std::isnan(got) : std::fabs(got - want) <= tolerance;
+        judged += std::isnan(want) ? 0 : 1;
+        if (!OracleTally::count(right) && ++wrong <= 5)
+          ADD_FAILURE() << "seed " << seed << " event " << i << " " << column << ": " << got << ", expected " << want;
+      };
+      near("device.rarity.expected", middle, 0.02 + 0.05 * middle);
+      near("device.rarity.spread", spread, 0.02 + 0.1 * (std::fabs(middle) + spread));
+      const double z = (rows[i][3] - rows[i][4]) / rows[i][5];
+      near("device.rarity.z", std::isnan(middle) ? kMissing : z, 1e-4 * (1 + std::fabs(z)));
+      if (!value.empty()) near("device.rarity.history", history, 0);
       for (std::size_t c = 0; c < 4; ++c) {
         const double got = rows[i][c];
         const bool right = std::isnan(expected[c])
@@ -108,6 +138,7 @@ TEST(GlobalRarityOperatorTest, AgreesWithARecomputeFromAllEvents) {
   EXPECT_EQ(wrong, 0U);
   EXPECT_GT(forgotten, 50U);
   EXPECT_GT(stale, 1000U);
+  EXPECT_GT(judged, 20'000U);
 }
 
 TEST(GlobalRarityOperatorTest, NeitherWorkersNorBatchesCanBeSeen) {
@@ -137,6 +168,72 @@ TEST(GlobalRarityOperatorTest, ExampleOfTheDocs) {
   EXPECT_NEAR(rows[1000][0], 10, 1e-5);
   EXPECT_EQ(rows[1000][2], 0);
   EXPECT_NEAR(rows[1000][3], 1.9586, 1e-4);
+}
+
+TEST(GlobalRarityOperatorTest, ANewValueIsJudgedByWhatIsUsualForAll) {
+  auto plan = FeaturePlan::compile(
+      {testing::test_layout(false), {rarity(1000 * kDayMs)}, {{0, "rarity", DeviationMethod::kEwma}}});
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->columns().size(), 8U) << "the operator's columns serve";
+  const Deviation& d = plan->deviations()[plan->deviations_of(0)[0]];
+  EXPECT_EQ(d.name, "device.rarity");
+  std::vector<TestEvent> events;
+  for (int i = 0; i < 2000; ++i) events.push_back({kBegin + i, {0, 0}, {"usual" + std::to_string(i % 20), "d"}});
+  events.push_back({kBegin + 3000, {0, 0}, {"new", "d"}});
+  events.push_back({kBegin + 3001, {0, 0}, {"usual7", "d"}});
+  const auto rows = testing::run(*plan, events, {}).rows;
+  EXPECT_GT(rows[2000][d.z], 10) << "a value that nobody showed before, where all show one of twenty";
+  EXPECT_LT(std::fabs(rows[2001][d.z]), 1);
+  EXPECT_NEAR(rows[2001][d.expected], std::log10(20), 0.1);
+}
+
+// `usual` values share so many of ten events; the others come from so many that few come twice, or once only.
+std::vector<TestEvent> mixture(std::uint64_t seed, std::size_t events, std::uint64_t of_ten, std::uint64_t usual,
+                               std::uint64_t others) {
+  Prng random(seed);
+  std::vector<TestEvent> stream;
+  for (std::size_t i = 0; i < events; ++i) {
+    const std::string value = random.below(10) < of_ten ? "usual" + std::to_string(random.below(usual))
+                              : others == 0             ? "once" + std::to_string(i)
+                                                        : "other" + std::to_string(random.below(others));
+    stream.push_back({kBegin + static_cast<std::int64_t>(i) * 100, {0, 0}, {std::to_string(seed) + value, "d"}});
+  }
+  return stream;
+}
+
+TEST(GlobalRarityOperatorTest, WhatIsUsualComesFromAFairSampleOfBoundedSize) {
+  const FeaturePlan plan = plan_of({rarity(1000 * kDayMs)});
+  struct Case {
+    std::uint64_t of_ten, usual, others;
+  };
+  for (const Case& one : {Case{7, 1, 0}, Case{7, 20, 0}, Case{3, 20, 12'000}, Case{0, 1, 12'000}}) {
+    for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+      testing::Driver driver(plan, 1);
+      const auto rows = driver.run(mixture(seed, 60'000, one.of_ten, one.usual, one.others), 1000);
+      const std::string saved = driver.snapshot().baselines;
+      EXPECT_LT(saved.size(), 4096U * 24 + 8000);
+      // The level is of all events since the beginning.
+      std::vector<double> all;
+      for (const auto& row : rows) all.push_back(static_cast<double>(row[3]));
+      EXPECT_NEAR(rows.back()[4], quantile(all, 0.5), 0.12) << one.of_ten << " " << one.usual << " " << one.others;
+      std::cout << one.usual << " usual values in " << one.of_ten << " of ten events: expected " << rows.back()[4]
+                << ", median " << quantile(all, 0.5) << ", " << saved.size() << " bytes\n";
+    }
+  }
+}
+
+TEST(GlobalRarityOperatorTest, ARestoredSampleGoesOnWhereItWas) {
+  const FeaturePlan plan = plan_of({rarity(1000 * kDayMs)});
+  const auto events = mixture(4, 40'000, 5, 20, 0);
+  testing::Driver driver(plan, 1);
+  driver.run({events.begin(), events.begin() + 30'000}, 1000);
+  testing::Driver again(plan, 2);
+  again.restore(driver.snapshot());
+  EXPECT_EQ(again.snapshot().baselines, driver.snapshot().baselines);
+  const auto straight = driver.run({events.begin() + 30'000, events.end()}, 1000);
+  const auto restored = again.run({events.begin() + 30'000, events.end()}, 7);
+  for (std::size_t i = 0; i < straight.size(); ++i) ASSERT_TRUE(testing::same_bits(straight[i], restored[i])) << i;
+  EXPECT_EQ(again.snapshot().baselines, driver.snapshot().baselines);
 }
 
 TEST(GlobalRarityOperatorTest, TheTotalIsSavedWithTheBaselines) {
