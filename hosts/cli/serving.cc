@@ -14,10 +14,16 @@ serve::EntityKey entity_key(const pipeline::Pipeline& pipeline, std::size_t slot
   serve::EntityKey key;
   key.entity = events.keys[slot].name;
   std::size_t own_parts = parts.size();
-  if (slot >= pipeline.entities.size()) {  // an entity's money, kept by currency: "card/currency"
-    key.entity.resize(key.entity.rfind('/'));
-    key.with = events.money_currency;
-    --own_parts;
+  constexpr std::string_view kMoney = "/currency";
+  constexpr std::string_view kField = "field ";
+  if (slot >= pipeline.entities.size()) {
+    if (key.entity.ends_with(kMoney)) {  // money, kept by currency: "card/currency"
+      key.entity.resize(key.entity.size() - kMoney.size());
+      key.with = events.money_currency;
+      --own_parts;
+    }
+    // A field that is no entity but has state: what is compared within it, or how rare its values are.
+    if (key.entity.starts_with(kField)) key.entity.erase(0, kField.size());
   }
   key.composite = own_parts > 1;
   key.is_private = own_parts == 1 && parts.front().kind == contract::KeyPart::Kind::kField &&

@@ -102,6 +102,9 @@ struct Golden {
           key.parts.push_back({KeyPart::Kind::kMetric, ""});
         } else if (w[i].starts_with("template:")) {
           key.parts.push_back({KeyPart::Kind::kTemplate, w[i].substr(9)});
+        } else if (w[i].starts_with("cell:")) {
+          const auto comma = w[i].find(',');
+          key.parts.push_back({KeyPart::Kind::kCell, w[i].substr(5, comma - 5), w[i].substr(comma + 1)});
         } else if (w[i][0] == '=') {
           key.parts.push_back({KeyPart::Kind::kConstant, w[i].substr(1)});
         } else {

@@ -92,6 +92,7 @@ class DecoderInvariants {
     spec.time.field = "t";
     if (choice / 8 == 1) spec.contract_path = contract_path_;
     spec.keys = {{"k", {field("k")}}, {"kb", {field("k"), {KeyPart::Kind::kFileName, ""}, field("b")}}};
+    spec.keys.push_back({"cell", {{KeyPart::Kind::kCell, "v", "v"}, field("k")}});
     if (format_of(choice) == Format::kText) {
       spec.shape = Shape::kRecord;
       spec.contract_path.clear();

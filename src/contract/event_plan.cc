@@ -268,6 +268,10 @@ class PlanCompiler {
               field.has_masked = true;
             }
             break;
+          case KeyPart::Kind::kCell:
+            part.from = ComposedKey::From::kCell;
+            part.field = cell(from, what);
+            break;
           case KeyPart::Kind::kConstant:
             part.from = ComposedKey::From::kConstant;
             part.constant = spec.parts.size() > 1 ? escape_key_part(from.text) : from.text;
@@ -278,6 +282,23 @@ class PlanCompiler {
       plan_.keys.push_back(std::move(key));
       plan_.layout.keys.push_back(spec.name);
     }
+  }
+
+  // Index into plan_.cells; keys of the same place share it.
+  std::uint32_t cell(const KeyPart& part, std::string_view what) {
+    const std::string of = fmt::format("{} cell of", what);
+    const CellFields place{use(part.text, of), use(part.longitude, of)};
+    for (const std::uint32_t field : {place.latitude, place.longitude}) {
+      need_number(field, of);
+      if (field != kNoField) plan_.fields[field].in_cell = true;
+    }
+    const auto same = [&](const CellFields& c) {
+      return c.latitude == place.latitude && c.longitude == place.longitude;
+    };
+    const auto at = std::ranges::find_if(plan_.cells, same);
+    if (at != plan_.cells.end()) return static_cast<std::uint32_t>(at - plan_.cells.begin());
+    plan_.cells.push_back(place);
+    return static_cast<std::uint32_t>(plan_.cells.size() - 1);
   }
 
   void compile_numbers() {
@@ -306,8 +327,8 @@ class PlanCompiler {
     if (!spec_.values.empty() || !plan_.has_contract) return;
     for (std::uint32_t i = 0; i < plan_.contract_fields; ++i) {
       const PlannedField& field = plan_.fields[i];
-      const bool used = field.has_text || field.has_masked || field.is_private || i == plan_.time || i == plan_.label ||
-                        i == plan_.label_type || i == plan_.amount || i == plan_.currency;
+      const bool used = field.has_text || field.has_masked || field.in_cell || field.is_private || i == plan_.time ||
+                        i == plan_.label || i == plan_.label_type || i == plan_.amount || i == plan_.currency;
       if (!used && field.type.numeric()) plan_.wide_metrics.push_back({field.name, i, 0, plan_.traits_of(field.name)});
     }
     if (plan_.wide_metrics.empty())

@@ -32,6 +32,7 @@ struct PlannedField {
   bool is_private = false;
   bool has_text = false;        // part of a key, the id, the metric name: its text is copied into the batch
   bool has_masked = false;      // a message whose template is part of a key: so is what is left without parameters
+  bool in_cell = false;         // latitude or longitude of a place whose cell is part of a key
   bool must_be_column = false;  // a CSV file without this column is refused
 };
 
@@ -54,6 +55,12 @@ struct NumberSlot {
   bool money = false;
 };
 
+/// A place whose cell is part of a key.
+struct CellFields {
+  std::uint32_t latitude = kNoField;
+  std::uint32_t longitude = kNoField;
+};
+
 /// Immutable once compiled.
 struct EventPlan {
   /// Errors: kNotFound, kIo, kInvalidArgument: all mistakes, a line each, with the nearest name that exists.
@@ -73,6 +80,7 @@ struct EventPlan {
   std::vector<std::uint32_t> text_fields;  // fields with has_text or has_masked
   std::vector<NumberSlot> numbers;         // kRecord: one a slot
   std::vector<ComposedKey> keys;
+  std::vector<CellFields> cells;
   std::vector<WideMetric> wide_metrics;  // kWide, where the pipeline or the contract names them
   EventLayout layout;
   bool keys_use_file = false;

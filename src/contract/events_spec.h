@@ -28,9 +28,10 @@ struct TimeSpec {
 
 /// A key is made of parts, joined by '|' in its text. A part that is missing makes the whole key missing.
 struct KeyPart {
-  enum class Kind : std::uint8_t { kField, kFileName, kMetric, kConstant, kTemplate };
+  enum class Kind : std::uint8_t { kField, kFileName, kMetric, kConstant, kTemplate, kCell };
   Kind kind = Kind::kField;
-  std::string text;  // the field's name, or the constant; kTemplate: the field with the message
+  std::string text;  // the field's name, or the constant; kTemplate: the field with the message; kCell: the latitude
+  std::string longitude{};  // kCell: the field with it
 };
 
 struct KeySpec {

@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "contract/fields/money.h"
+#include "contract/fields/place_cell.h"
 #include "contract/fields/siphash.h"
 #include "contract/template_miner.h"
 #include "core/check.h"
@@ -110,9 +111,10 @@ Decoded RecordDecoder::decode(std::string_view bytes, const RawRecord& record, s
   scratch_.values.resize(plan_.fields.size());
   scratch_.texts.resize(plan_.fields.size());
   scratch_.masked.resize(plan_.fields.size());
-  source_ = {scratch_.texts, {}, {}, scratch_.masked};
+  scratch_.places.resize(plan_.cells.size());
+  source_ = {scratch_.texts, {}, {}, scratch_.masked, scratch_.places};
   const bool is_read = json ? read_json(bytes) : partition_.format == Format::kCsv ? read_csv(bytes) : read_line(bytes);
-  if (!is_read || !check_contract() || !read_time(record) || !read_texts() || !read_id(record)) {
+  if (!is_read || !check_contract() || !read_time(record) || !read_texts() || !read_places() || !read_id(record)) {
     return std::move(decoded_);
   }
   read_label(record);
@@ -298,6 +300,22 @@ bool RecordDecoder::read_texts() {
     } else {
       scratch_.texts[index] = {copy_text(arena_, text), true};
     }
+  }
+  return true;
+}
+
+// A place that is missing or not on the globe has no cell, and so no key: that is for features to say, not a mistake.
+bool RecordDecoder::read_places() {
+  for (std::size_t i = 0; i < plan_.cells.size(); ++i) {
+    double degrees[2];
+    const std::uint32_t indices[2] = {plan_.cells[i].latitude, plan_.cells[i].longitude};
+    for (int side = 0; side < 2; ++side) {
+      const PlannedField& field = plan_.fields[indices[side]];
+      if (!read_number(scratch_.values[indices[side]], &field, field.name, degrees[side])) return false;
+    }
+    char buffer[kCellTextBytes];
+    const std::string_view cell = place_cell(degrees[0], degrees[1], buffer);
+    scratch_.places[i] = cell.empty() ? PartText{} : PartText{copy_text(arena_, cell), true};
   }
   return true;
 }

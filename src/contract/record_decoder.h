@@ -24,6 +24,7 @@ struct DecodeMemory {
   std::vector<FieldValue> values;       // by planned field
   std::vector<PartText> texts;          // by planned field; set for those with has_text
   std::vector<PartText> masked;         // by planned field; set for those with has_masked
+  std::vector<PartText> places;         // by the plan's cells
   std::vector<std::string_view> cells;  // of a line of text
   std::string message;                  // being masked
 };
@@ -52,6 +53,7 @@ class RecordDecoder {
   bool check_field(const PlannedField& field, FieldValue& value);
   bool read_time(const RawRecord& record);
   bool read_texts();
+  bool read_places();
   bool read_id(const RawRecord& record);
   void read_label(const RawRecord& record);
   bool read_number(const FieldValue& value, const PlannedField* field, std::string_view name, double& number);

@@ -30,7 +30,10 @@ void LogHistogram::add(double x) {
     cell = x > 0 ? kSide + 1 + from_zero : kSide - 1 - from_zero;
   }
   ++cells_[cell];
-  if (++count_ < kHalveAt) return;
+  if (++count_ >= kHalveAt) halve();
+}
+
+void LogHistogram::halve() {
   count_ = 0;
   for (std::uint32_t& c : cells_) {
     c /= 2;

@@ -19,6 +19,8 @@ class LogHistogram {
  public:
   LogHistogram();
   void add(double x);
+  /// All counts become half of themselves, rounded down.
+  void halve();
   std::uint64_t count() const { return count_; }
   /// 0 < p < 1; count() must not be 0.
   double quantile(double p) const;

@@ -71,25 +71,35 @@ Result<> check_feature(const FeatureSpec& spec, const EventLayout& layout) {
   return check_windows(spec);
 }
 
-// The columns by which an operator judges its feature's number; they exist.
-Deviation own_deviation(const FeaturePlan& plan, std::uint32_t feature) {
-  const FeatureSpec& spec = plan.options().features[feature];
-  const auto column = [&](const char* name) {
-    const int at = plan.find_column(spec.name + "." + name);
-    CHECK(at >= 0);
-    return static_cast<std::uint32_t>(at);
-  };
-  Deviation d;
-  d.request = kNoRequest;
-  d.feature = feature;
-  d.name = spec.name;
-  d.seen = column("seen");
-  d.expected = column(spec.kind == FeatureKind::kRobust ? "median" : "expected");
-  d.spread = column("spread");
-  d.z = column("z");
-  d.history = column("history");
-  d.min_history = spec.min_history;
-  return d;
+// A deviation whose columns an operator writes; they exist.
+struct OperatorDeviation {
+  std::string name;
+  std::string seen, expected, spread, z, history;
+  DeviationMethod method = DeviationMethod::kEwma;
+};
+
+// Where a stage is keyed by something else than who is judged, its own histories would mix all of them: there the
+// operator has the columns of both methods, or of a column of its own ("r_1h", "r_1h.z").
+std::vector<OperatorDeviation> operator_deviations(const FeaturePlan& plan, const FeatureSpec& spec,
+                                                   const std::vector<std::uint32_t>& columns) {
+  const std::string own = spec.name + ".";
+  if (spec.kind == FeatureKind::kPeers) {
+    const std::string of = own + "expected";
+    const std::string members = own + "members";
+    return {{spec.name, own + "seen", of, own + "spread", own + "z", members, DeviationMethod::kEwma},
+            {spec.name, own + "seen", of, own + "iqr.spread", own + "iqr.z", members, DeviationMethod::kQuartiles}};
+  }
+  if (judges_its_number(spec.kind)) {
+    const std::string middle = own + (spec.kind == FeatureKind::kRobust ? "median" : "expected");
+    return {{spec.name, own + "seen", middle, own + "spread", own + "z", own + "history", DeviationMethod::kEwma}};
+  }
+  std::vector<OperatorDeviation> all;
+  for (const std::uint32_t column : columns) {
+    const std::string& name = plan.columns()[column].name;
+    if (plan.find_column(name + ".z") < 0) continue;
+    all.push_back({name, name, name + ".expected", name + ".spread", name + ".z", name + ".history"});
+  }
+  return all;
 }
 
 }  // namespace
@@ -157,13 +167,31 @@ Result<FeaturePlan> FeaturePlan::compile(FeatureOptions options) {
   for (std::uint32_t f = 0; f < features.size(); ++f) {
     const FeatureSpec& spec = features[f];
     if (has_operator(spec.kind)) {
-      for (const OperatorColumn& column : operator_columns(spec))
-        own[f].push_back(add_column(spec.name + "." + column.name, f));
-      if (judges_its_number(spec.kind)) {
-        const Deviation d = own_deviation(plan, f);
+      for (const OperatorColumn& column : operator_columns(spec)) {
+        const std::uint32_t at = add_column(spec.name + "." + column.name, f);
+        if (column.name.find('.') == std::string::npos) own[f].push_back(at);
+      }
+      for (const OperatorDeviation& written : operator_deviations(plan, spec, own[f])) {
+        const auto column = [&](const std::string& name) {
+          const int at = plan.find_column(name);
+          CHECK(at >= 0);
+          return static_cast<std::uint32_t>(at);
+        };
+        Deviation d;
+        d.request = kNoRequest;
+        d.feature = f;
+        d.name = written.name;
+        d.method = written.method;
+        d.seen = column(written.seen);
+        d.expected = column(written.expected);
+        d.spread = column(written.spread);
+        d.z = column(written.z);
+        d.history = column(written.history);
+        d.min_history = spec.min_history;
+        d.by_operator = true;
         deviation_of[{d.seen, d.method}] = static_cast<std::uint32_t>(plan.deviations_.size());
-        plan.deviations_.push_back(d);
-        own[f] = {d.seen};
+        plan.deviations_.push_back(std::move(d));
+        if (judges_its_number(spec.kind)) own[f] = {column(written.seen)};
       }
       continue;
     }

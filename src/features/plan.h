@@ -17,15 +17,19 @@ enum class FeatureKind : std::uint8_t {
   kVelocity,  // events and amount a window, ratios of the windows' rates, gap since the last event
   kBaseline,  // a number against its own history
   // Worked by operators (operator.h):
-  kGeo,          // speed from the last place, distance from the learnt home
-  kDistinct,     // how many different values of another key in each window
-  kQuantiles,    // quartiles of a number in each window
-  kRarity,       // how often the entity showed this value of another key, against how often it showed any
-  kCorrelation,  // Pearson's correlation of two numbers over windows
-  kContext,      // how much history the entity has, how late the event is, how many of its numbers are missing
-  kSeason,       // a number against its own hour of the week
-  kRobust,       // a number against median and MAD of its last 64 values
-  kCusum,        // slow shifts of a number's level
+  kGeo,           // speed from the last place, distance from the learnt home
+  kDistinct,      // how many different values of another key in each window
+  kQuantiles,     // quartiles of a number in each window
+  kRarity,        // how often the entity showed this value of another key, against how often it showed any
+  kCorrelation,   // Pearson's correlation of two numbers over windows
+  kContext,       // how much history the entity has, how late the event is, how many of its numbers are missing
+  kSeason,        // a number against its own hour of the week
+  kRobust,        // a number against median and MAD of its last 64 values
+  kCusum,         // slow shifts of a number's level
+  kPeers,         // a member's number against the newest ones of the other members of its group
+  kTwins,         // Pearson's correlation of a member with the mean of the other members of its group, and its break
+  kGlobalRarity,  // how often any entity showed this value: the stage is the value's
+  kTransition,    // how usual this value of another key is after the entity's previous one
 };
 
 enum class Stat : std::uint8_t { kCount, kSum, kMean, kStd, kMin, kMax };
@@ -38,19 +42,23 @@ struct FeatureSpec {
   int key = -1;     // slot in EventLayout::keys: the entity
   int number_2 =
       -1;  // kGeo: the longitude's slot (number is the latitude's), degrees; kCorrelation: the second number's
-  // kDistinct, kRarity: slot of the key whose values are looked at; kCorrelation: of the metric's name
+  // kDistinct, kRarity, kTransition: slot of the key whose values are looked at; kCorrelation, kTwins: of the metric's
+  // name
   int other_key = -1;
-  std::vector<std::string> metrics;  // kCorrelation of a long or wide stream: the two metrics' names
-  std::vector<Stat> stats;           // kRolling
-  // kRolling, kVelocity, kDistinct, kQuantiles, kCorrelation; ascending, each a multiple of 60 ms
+  // kPeers, kTwins: slot of the key that tells the members of a group apart; key is the group's
+  int member_key = -1;
+  std::vector<std::string>
+      metrics;              // kCorrelation, kTwins of a long or wide stream: the two metrics' names, or the one
+  std::vector<Stat> stats;  // kRolling
+  // kRolling, kVelocity, kDistinct, kQuantiles, kCorrelation, kTwins; ascending, each a multiple of 60 ms
   std::vector<std::int64_t> windows_ms;
   bool including = false;  // windows read after the event is added, instead of the past only
   // kBaseline, and the deviations that detectors ask of other columns:
   std::int64_t half_life_ms = 14 * 86'400'000LL;
   std::int64_t accept_ms = 0;  // a new level is accepted after deviating this long; 0: half_life / 8
   // kSeason, kRobust, kCusum use them too.
-  std::uint32_t min_history =
-      20;  // values before a deviation counts; below, the global baseline serves (baselines only)
+  std::uint32_t min_history = 20;  // values before a deviation counts; below, the global baseline serves (baselines
+                                   // only); kPeers: other members
 };
 
 enum class DeviationMethod : std::uint8_t {
@@ -61,7 +69,8 @@ enum class DeviationMethod : std::uint8_t {
 /// Whether the feature judges its number itself: then it is a deviation of its own, asked for by the feature's name
 /// alone.
 constexpr bool judges_its_number(FeatureKind kind) {
-  return kind == FeatureKind::kBaseline || kind == FeatureKind::kSeason || kind == FeatureKind::kRobust;
+  return kind == FeatureKind::kBaseline || kind == FeatureKind::kSeason || kind == FeatureKind::kRobust ||
+         kind == FeatureKind::kPeers;
 }
 
 /// A detector's wish: how far is this column from the entity's own history of it? For a feature that judges its number
@@ -95,6 +104,7 @@ struct Deviation {
   std::uint32_t z = 0;         // signed; NaN: no opinion
   std::uint32_t history = 0;   // values behind it; below min_history the global baseline served
   std::uint32_t min_history = 0;
+  bool by_operator = false;  // the feature's operator writes all its columns, from state of its own
 };
 
 struct Column {
@@ -104,8 +114,8 @@ struct Column {
 
 /// Columns, in this order: each feature's own (rolling: stat by stat, windows within; velocity: events, amounts,
 /// ratios, gap_s; baseline: seen, expected, spread, z, history), then the deviations asked for, in the order of the
-/// requests. Deviations: the features' own first (baseline, season, robust; of the last two an operator writes the
-/// columns), then in the order of the requests.
+/// requests. Deviations: the features' own first (baseline; season, robust and peers, whose columns an operator
+/// writes), then in the order of the requests.
 ///
 /// Immutable; shared by all workers.
 class FeaturePlan {

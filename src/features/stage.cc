@@ -340,6 +340,13 @@ void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std
     const OperatorStep& step = program.operators[i];
     view.value = step.value < 0 ? kMissing : values[static_cast<std::size_t>(step.value)];
     view.step = std::max(step.step, metric_step);
+    if (step.reads_total) {
+      const GlobalBaselines::Level level = global.level(snapshot, step.feature);
+      view.total = global.total(snapshot, step.feature, time_ms);
+      view.usual = level.location;
+      view.usual_spread = level.spread;
+      view.usual_of = static_cast<double>(level.count);
+    }
     operators[i]->update(record + step.offset, view, out.subspan(step.first_column, step.columns));
   }
   for (std::size_t h = 0; h < decays.size(); ++h) {

@@ -17,8 +17,9 @@
 
 namespace alcedo::features {
 
-/// What a cold entity is compared with: location and spread of each baseline's number over all entities, as of the last
-/// tick. Kept by one thread in input order from integer histograms, so neither workers nor batches can be seen in it.
+/// What all entities have in common: location and spread of each baseline's number, which a cold entity is compared
+/// with; how many values each rarity by everyone has seen, and how rare they were; all as of the last tick. Kept by one
+/// thread in input order, so neither workers nor batches can be seen in it.
 class GlobalBaselines {
  public:
   explicit GlobalBaselines(const FeaturePlan& plan);
@@ -37,6 +38,9 @@ class GlobalBaselines {
     std::uint64_t count = 0;
   };
   Level level(std::uint32_t snapshot, std::size_t feature) const;
+  /// How many values the feature has seen of all entities, faded to `time_ms`; 0 before the first tick, and for
+  /// features of another kind than kGlobalRarity.
+  double total(std::uint32_t snapshot, std::size_t feature, std::int64_t time_ms) const;
 
   /// All that later levels depend on, between two batches, as a segment (docs/features.md, "State").
   std::string save() const;

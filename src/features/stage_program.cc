@@ -191,18 +191,20 @@ StageProgram compile_stage(const FeaturePlan& plan, std::size_t stage) {
     step.offset = place(operator_state_bytes(features[f]));
     step.first_column = column(plan, features[f].name + "." + columns.front().name);
     step.columns = static_cast<std::uint32_t>(columns.size());
-    if (reads_value(features[f].kind)) {
+    // Peers read the number themselves: a counter's rate is a member's business, not the group's.
+    const bool peers = features[f].kind == FeatureKind::kPeers;
+    if (reads_value(features[f].kind) || peers) {
       const auto number = static_cast<std::uint32_t>(features[f].number);
-      step.value = static_cast<int>(index_of(program.numbers, number));
+      if (!peers) step.value = static_cast<int>(index_of(program.numbers, number));
       step.step = plan.options().layout.numbers[number].money ? 1 : 0;
     }
+    step.reads_total = features[f].kind == FeatureKind::kGlobalRarity;
     program.operators.push_back(step);
   }
   for (const Deviation& deviation : plan.deviations()) {
     const FeatureSpec& spec = features[deviation.feature];
     if (!here(spec)) continue;
-    if (has_operator(spec.kind) && deviation.name == spec.name && deviation.method == DeviationMethod::kEwma)
-      continue;  // the operator writes its columns
+    if (deviation.by_operator) continue;
     DeviationStep step;
     step.method = deviation.method;
     step.baseline = spec.kind == FeatureKind::kBaseline;

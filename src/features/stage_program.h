@@ -84,8 +84,9 @@ struct OperatorStep {
   std::uint32_t offset = 0;        // of its state in the record
   std::uint32_t first_column = 0;  // its columns stand together
   std::uint32_t columns = 0;
-  int value = -1;   // index into StageProgram::numbers; -1: the operator reads no such number
-  double step = 0;  // the number's least step, as far as the plan knows
+  int value = -1;            // index into StageProgram::numbers; -1: the operator reads no such number
+  double step = 0;           // the number's least step, as far as the plan knows
+  bool reads_total = false;  // EventView::total and usual
 };
 
 struct StageProgram {

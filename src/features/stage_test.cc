@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "features/oracle.h"
+#include "features/oracle_tally.h"
 #include "features/test_stream.h"
 
 namespace alcedo::features {
@@ -52,9 +53,9 @@ void compare(const FeaturePlan& plan, const std::vector<TestEvent>& events, std:
       const testing::Expected want = at == expected.end() ? testing::Expected{} : at->second;
       const double got = result.rows[i][c];
       ++tally.compared;
-      if (std::isnan(want.value) && std::isnan(got)) continue;
-      ++tally.present;
-      if (std::fabs(got - want.value) <= want.tolerance) continue;
+      const bool missing = std::isnan(want.value) && std::isnan(got);
+      tally.present += missing ? 0 : 1;
+      if (testing::OracleTally::count(missing || std::fabs(got - want.value) <= want.tolerance)) continue;
       if (tally.wrong++ < 10) {
         ADD_FAILURE() << "seed " << seed << " event " << i << " column " << plan.columns()[c].name << ": got " << got
                       << ", expected " << want.value << " +- " << want.tolerance;

@@ -214,6 +214,36 @@ inline FeatureOptions full_options(bool money) {
   return options;
 }
 
+/// The kinds whose state is a group's, a value's, or an order's: cards are members of devices, values, and what
+/// follows.
+inline void add_group_features(FeatureOptions& options) {
+  FeatureSpec peers = baseline("peers", 1, 1, kHourMs, 5);
+  peers.kind = FeatureKind::kPeers;
+  peers.member_key = 0;
+  FeatureSpec twins = peers;
+  twins.name = "twins";
+  twins.kind = FeatureKind::kTwins;
+  twins.windows_ms = {kMinuteMs, kHourMs};
+  FeatureSpec common;
+  common.name = "common";
+  common.kind = FeatureKind::kGlobalRarity;
+  common.key = 0;
+  common.half_life_ms = 2 * kHourMs;
+  FeatureSpec order;
+  order.name = "order";
+  order.kind = FeatureKind::kTransition;
+  order.key = 1;
+  order.other_key = 0;
+  const auto first = static_cast<std::uint32_t>(options.features.size());
+  options.features.insert(options.features.end(), {peers, twins, common, order});
+  const std::vector<DeviationRequest> wishes{{first, "", DeviationMethod::kEwma},
+                                             {first, "", DeviationMethod::kQuartiles},
+                                             {first + 1, "r_1h", DeviationMethod::kEwma},
+                                             {first + 2, "rarity", DeviationMethod::kEwma},
+                                             {first + 3, "rarity", DeviationMethod::kQuartiles}};
+  options.deviations.insert(options.deviations.end(), wishes.begin(), wishes.end());
+}
+
 /// full_options(), and every operator.
 inline FeatureOptions state_options(bool money) {
   FeatureOptions options = full_options(money);
@@ -265,6 +295,7 @@ inline FeatureOptions state_options(bool money) {
   options.deviations.push_back({first, "speed_kmh", DeviationMethod::kEwma});
   options.deviations.push_back({first + 6, "p50_5m", DeviationMethod::kEwma});
   options.deviations.push_back({first + 13, "r_1h", DeviationMethod::kQuartiles});
+  add_group_features(options);
   return options;
 }
 

@@ -23,7 +23,14 @@ constexpr std::size_t kWindowsMax = 8;
 constexpr std::string_view kWindowsExample = "windows in ascending order such as [1m, 5m, 1h]";
 constexpr std::string_view kEntitiesExample = "a map such as {card: card_id, merchant: merchant_id}";
 constexpr std::string_view kPartsExample =
-    "a field, a list of fields, file, metric, {template: FIELD}, or a constant \"=text\"";
+    "a field, a list of fields, file, metric, {template: FIELD}, {cell: [LATITUDE, LONGITUDE]}, or a constant "
+    "\"=text\"";
+constexpr std::string_view kWithinExample =
+    "an entity or a field that makes a group of several, such as merchant_category";
+// What a feature is by that belongs to no entity.
+constexpr std::string_view kEveryone = "everyone";
+// A group of five has four others to compare with: less than a history of one's own needs, as they are all of now.
+constexpr std::uint32_t kPeersMin = 5;
 constexpr std::string_view kFeaturesExample = "a map such as {habit: {baseline: amount, by: card}}";
 
 // What a kind of feature is written as, and what it may say beside `by`, `half_life` and `min_history`.
@@ -39,20 +46,38 @@ const std::vector<KindWord> kKindWords{
     {"correlation", FeatureKind::kCorrelation, true}, {"distinct", FeatureKind::kDistinct, true},
     {"quantiles", FeatureKind::kQuantiles, true},     {"season", FeatureKind::kSeason, false},
     {"robust", FeatureKind::kRobust, false},          {"cusum", FeatureKind::kCusum, false},
+    {"deviation", FeatureKind::kPeers, false},        {"transition", FeatureKind::kTransition, false},
 };
 const std::vector<std::string> kKinds = [] {
   std::vector<std::string> names;
   for (const KindWord& word : kKindWords) names.push_back(word.name);
   return names;
 }();
-const std::vector<std::string> kLaterKinds{"deviation", "histogram", "transition", "within"};
+const std::vector<std::string> kLaterKinds{"histogram"};
 const std::vector<std::string> kLaterStats{"p50", "p90", "p95", "p99", "median", "iqr", "rate", "distinct", "skew"};
 
 bool is_metric_shape(const Draft& draft) { return draft.pipeline.events.shape != Shape::kRecord; }
 
+// Whether both are numbers is checked with the contract.
+KeyPart read_cell(const YamlNode& node, Draft& draft) {
+  constexpr std::string_view kExample = "two numeric fields in degrees, such as {cell: [latitude, longitude]}";
+  const auto parts = read_scalars(node, draft.mistakes, kExample);
+  if (parts.size() != 2) {
+    if (!parts.empty()) draft.mistakes.add(node, fmt::format("expected {}", kExample));
+    return {KeyPart::Kind::kCell, "?", "?"};
+  }
+  const auto latitude = draft.field(*parts[0], FieldUse::kNumber);
+  const auto longitude = draft.field(*parts[1], FieldUse::kNumber);
+  return {KeyPart::Kind::kCell, latitude.value_or("?"), longitude.value_or("?")};
+}
+
 KeyPart read_part(const YamlNode& node, Draft& draft) {
   if (node.kind == YamlNode::Kind::kMap) {
     MapReader map(node, draft.mistakes, kPartsExample);
+    if (const YamlNode* place = map.take("cell")) {
+      map.finish("key", "of a key's part");
+      return read_cell(*place, draft);
+    }
     const YamlNode* field = map.need("template", "the field with the message");
     map.finish("key", "of a key's part");
     return {KeyPart::Kind::kTemplate, field == nullptr ? "?" : draft.field(*field, FieldUse::kKey).value_or("?")};
@@ -156,7 +181,10 @@ std::vector<std::string> columns_of(const FeatureSpec& feature) {
   } else if (features::has_operator(feature.kind)) {
     // One that judges its number is named alone, as a baseline is.
     if (features::judges_its_number(feature.kind)) return names;
-    for (const auto& column : features::operator_columns(feature)) names.push_back(column.name);
+    for (const auto& column : features::operator_columns(feature)) {
+      // What an operator says about a column of its own ("r_1h.z") comes with that column.
+      if (column.name.find('.') == std::string::npos) names.push_back(column.name);
+    }
   } else if (feature.kind == FeatureKind::kVelocity) {
     for (const std::string& window : windows) names.push_back("events_" + window);
     if (feature.number >= 0) {
@@ -200,11 +228,25 @@ bool read_place(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
   return read_numeric_field(*parts[1], draft, FieldUse::kNumber, feature.number_2) && latitude;
 }
 
+// Slots of a metric's value and of its name, which tells feature.metrics from all others.
+void choose_metrics(Draft& draft, FeatureSpec& feature) {
+  auto& events = draft.pipeline.events;
+  feature.number = number_slot(events.value_field, draft);
+  const auto is_name = [](const contract::KeySpec& key) {
+    return key.parts.size() == 1 && key.parts[0].kind == KeyPart::Kind::kMetric;
+  };
+  const auto at = std::find_if(events.keys.begin(), events.keys.end(), is_name);
+  feature.other_key = static_cast<int>(at - events.keys.begin());
+  if (at == events.keys.end()) events.keys.push_back({"metric name", {{KeyPart::Kind::kMetric, {}}}});
+}
+
 // Two numbers of a record, or two metrics by name. False after a mistake.
 bool read_couple(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
-  const std::string_view expected = is_metric_shape(draft)
-                                        ? "the names of two metrics, such as [cpu_busy_ratio, pressure_cpu_ratio]"
-                                        : "two numeric fields, such as [latency_ms, size_bytes]";
+  const std::string_view expected =
+      is_metric_shape(draft) ? "the names of two metrics, such as [cpu_busy_ratio, pressure_cpu_ratio], or "
+                               "one metric and within, the group whose members are compared"
+                             : "two numeric fields, such as [latency_ms, size_bytes], or one and within, the "
+                               "group whose members are compared";
   const auto parts = read_scalars(node, draft.mistakes, expected);
   if (parts.size() != 2) {
     if (!parts.empty()) draft.mistakes.add(node, fmt::format("expected {}", expected));
@@ -214,40 +256,44 @@ bool read_couple(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
     const bool first = read_numeric_field(*parts[0], draft, FieldUse::kNumber, feature.number);
     return read_numeric_field(*parts[1], draft, FieldUse::kNumber, feature.number_2) && first;
   }
-  auto& events = draft.pipeline.events;
   feature.metrics = {parts[0]->text, parts[1]->text};
-  feature.number = number_slot(events.value_field, draft);
-  const auto is_name = [](const contract::KeySpec& key) {
-    return key.parts.size() == 1 && key.parts[0].kind == KeyPart::Kind::kMetric;
-  };
-  const auto at = std::find_if(events.keys.begin(), events.keys.end(), is_name);
-  feature.other_key = static_cast<int>(at - events.keys.begin());
-  if (at == events.keys.end()) events.keys.push_back({"metric name", {{KeyPart::Kind::kMetric, {}}}});
+  choose_metrics(draft, feature);
   return true;
 }
 
-// The key whose values a feature looks at: an entity's, or that of a field, made when it is first needed.
-bool read_other_key(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
-  const auto name = read_text(node, draft.mistakes, "an entity or a field, such as merchant");
-  if (!name) return false;
+// One number of a record, or one metric by name, of the members of a group. False after a mistake.
+bool read_twin(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
+  if (node.kind == YamlNode::Kind::kList) {
+    draft.mistakes.add(node, fmt::format("within compares the same {} of several members: expected one, found a list",
+                                         is_metric_shape(draft) ? "metric" : "numeric field"));
+    return false;
+  }
+  if (!is_metric_shape(draft)) return read_numeric_field(node, draft, FieldUse::kNumber, feature.number);
+  const auto metric = read_text(node, draft.mistakes, "the name of a metric, such as cpu_busy_ratio");
+  if (!metric) return false;
+  feature.metrics = {*metric};
+  choose_metrics(draft, feature);
+  return true;
+}
+
+// Slot of the key that the node names: an entity's, or that of a field, made when it is first needed. -1 after a
+// mistake.
+int read_value_key(const YamlNode& node, std::string_view expected, Draft& draft) {
+  const auto name = read_text(node, draft.mistakes, expected);
+  if (!name) return -1;
   const auto& entities = draft.pipeline.entities;
   const auto entity = std::find(entities.begin(), entities.end(), *name);
-  if (entity != entities.end()) {
-    feature.other_key = static_cast<int>(entity - entities.begin());
-    return true;
-  }
+  if (entity != entities.end()) return static_cast<int>(entity - entities.begin());
   const auto field = draft.field(node, FieldUse::kKey);
-  if (!field) return false;
+  if (!field) return -1;
   auto& keys = draft.pipeline.events.keys;
   for (std::size_t i = 0; i < keys.size(); ++i) {
     const auto& parts = keys[i].parts;
     if (parts.size() != 1 || parts[0].kind != KeyPart::Kind::kField || parts[0].text != *field) continue;
-    feature.other_key = static_cast<int>(i);
-    return true;
+    return static_cast<int>(i);
   }
   keys.push_back({"field " + *field, {{KeyPart::Kind::kField, *field}}});
-  feature.other_key = static_cast<int>(keys.size()) - 1;
-  return true;
+  return static_cast<int>(keys.size()) - 1;
 }
 
 // The number that a feature is about. False after a mistake.
@@ -280,7 +326,13 @@ bool read_subject(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
       return read_place(node, draft, feature);
     case FeatureKind::kDistinct:
     case FeatureKind::kRarity:
-      return read_other_key(node, draft, feature);
+      feature.other_key = read_value_key(node, "an entity or a field, such as merchant", draft);
+      return feature.other_key >= 0;
+    case FeatureKind::kTransition:
+      feature.other_key = read_value_key(node, "an entity or a field, such as template", draft);
+      return feature.other_key >= 0;
+    case FeatureKind::kTwins:
+      return read_twin(node, draft, feature);
     case FeatureKind::kCorrelation:
       return read_couple(node, draft, feature);
     case FeatureKind::kContext:
@@ -295,17 +347,33 @@ bool read_subject(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
 // Values of many metrics in one statistic would mean nothing.
 void check_metric_key(const YamlNode& at, std::size_t entity, const FeatureSpec& feature, Draft& draft) {
   const contract::EventsSpec& events = draft.pipeline.events;
-  if (!is_metric_shape(draft) || feature.number < 0 || feature.kind == FeatureKind::kCorrelation) return;
+  const bool picks_metrics = feature.kind == FeatureKind::kCorrelation || feature.kind == FeatureKind::kTwins;
+  if (!is_metric_shape(draft) || feature.number < 0 || picks_metrics) return;
   if (events.shape == Shape::kWide && events.values.size() == 1) return;
   const auto& parts = events.keys[entity].parts;
   const bool tells_metrics_apart =
       std::any_of(parts.begin(), parts.end(), [](const KeyPart& part) { return part.kind == KeyPart::Kind::kMetric; });
   if (tells_metrics_apart) return;
   draft.mistakes.add(
-      at, fmt::format(
-              "entity '{}' does not tell metrics apart, so their values would be mixed; use an entity with the part "
-              "metric",
-              draft.pipeline.entities[entity]));
+      at,
+      fmt::format("{} does not tell metrics apart, so their values would be mixed; use an entity with the part metric",
+                  entity < draft.pipeline.entities.size() ? fmt::format("entity '{}'", draft.pipeline.entities[entity])
+                                                          : events.keys[entity].name));
+}
+
+// The group that the feature's members are compared within. False after a mistake.
+bool read_group(const YamlNode& within, std::uint32_t member, Draft& draft, FeatureSpec& feature) {
+  const int slot = read_value_key(within, kWithinExample, draft);
+  if (slot < 0) return false;
+  if (slot == static_cast<int>(member)) {
+    draft.mistakes.add(
+        within, fmt::format("{} is also what the feature is by; expected {}", in_quotes(within.text), kWithinExample));
+    return false;
+  }
+  feature.member_key = static_cast<int>(member);
+  feature.key = slot;
+  check_metric_key(within, static_cast<std::size_t>(slot), feature, draft);
+  return true;
 }
 
 // Index into kKindWords.
@@ -326,8 +394,8 @@ std::optional<std::size_t> read_kind(MapReader& map, Draft& draft, const YamlNod
     return kind;
   }
   // Is one of its keys a kind that is misspelt, or of a later version?
-  static const std::vector<std::string> kOptions{"by",        "stats",  "windows",    "against",
-                                                 "half_life", "accept", "min_history"};
+  static const std::vector<std::string> kOptions{"by",        "stats",  "windows",     "against",
+                                                 "half_life", "accept", "min_history", "within"};
   for (const YamlNode& item : map.node().items) {
     if (std::find(kOptions.begin(), kOptions.end(), item.key) != kOptions.end()) continue;
     draft.mistakes.add_at_key(item, unknown_name("kind of feature", item.key, {}, kKinds, kLaterKinds));
@@ -348,7 +416,12 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
   const YamlNode* what = nullptr;
   const auto word = read_kind(map, draft, what);
   if (!word) return;
-  const FeatureKind kind = kKindWords[*word].kind;
+  FeatureKind kind = kKindWords[*word].kind;
+  const YamlNode* within = nullptr;
+  if (kind == FeatureKind::kPeers) within = map.need("within", kWithinExample);
+  if (kind == FeatureKind::kCorrelation) within = map.take("within");
+  if (kind == FeatureKind::kCorrelation && within != nullptr) kind = FeatureKind::kTwins;
+  const bool grouped = kind == FeatureKind::kPeers || kind == FeatureKind::kTwins;
 
   FeatureSpec feature;
   feature.name = node.key;
@@ -357,12 +430,33 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
 
   std::optional<std::uint32_t> entity = draft.pipeline.score.by;
   const YamlNode* by = map.take("by");
-  if (by != nullptr) entity = draft.entity(*by);
-  if (entity && *entity < draft.pipeline.entities.size()) {
+  const bool everyone = kind == FeatureKind::kRarity && by != nullptr && by->is_scalar() && by->text == kEveryone;
+  if (by != nullptr && !everyone && by->is_scalar() && by->text == kEveryone) {
+    draft.mistakes.add(*by, fmt::format("only a rarity is by {}; expected an entity", kEveryone));
+    entity.reset();
+  } else if (by != nullptr && !everyone) {
+    entity = draft.entity(*by);
+  }
+  if (everyone) {
+    feature.kind = kind = FeatureKind::kGlobalRarity;
+    std::swap(feature.key, feature.other_key);  // each value is an entity of its own
+  } else if (entity && *entity < draft.pipeline.entities.size()) {
+    if (grouped) {
+      sound = within != nullptr && read_group(*within, *entity, draft, feature) && sound;
+    } else {
+      feature.key = static_cast<int>(*entity);
+      check_metric_key(by != nullptr ? *by : node, *entity, feature, draft);
+    }
+    if (kind == FeatureKind::kTransition && feature.other_key == feature.key) {
+      draft.mistakes.add(*what,
+                         fmt::format("{} is also what the feature is by, so it follows itself always; expected an "
+                                     "entity or a field that changes from event to event",
+                                     in_quotes(what->text)));
+      sound = false;
+    }
     const bool money =
         feature.number >= 0 && draft.pipeline.events.numbers[static_cast<std::size_t>(feature.number)].money;
-    feature.key = money ? money_slot(*entity, draft) : static_cast<int>(*entity);
-    check_metric_key(by != nullptr ? *by : node, *entity, feature, draft);
+    if (money && feature.key >= 0) feature.key = money_slot(static_cast<std::size_t>(feature.key), draft);
   } else {
     sound = false;
   }
@@ -395,6 +489,7 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
   if (const YamlNode* item = map.take("accept")) {
     feature.accept_ms = read_duration(*item, mistakes, 1, 3650 * kDayMs, "2d").value_or(feature.accept_ms);
   }
+  if (kind == FeatureKind::kPeers) feature.min_history = kPeersMin;
   if (const YamlNode* item = map.take("min_history")) {
     feature.min_history =
         static_cast<std::uint32_t>(read_integer(*item, mistakes, 2, 1'000'000).value_or(feature.min_history));
@@ -418,6 +513,10 @@ void read_entities(Draft& draft, MapReader& top) {
   for (const YamlNode& item : section->items) {
     if (draft.pipeline.entities.size() >= kEntriesMax) break;
     const bool named = check_name(item, draft.mistakes, "an entity");
+    if (item.key == kEveryone) {
+      draft.mistakes.add_at_key(
+          item, fmt::format("the name '{}' is taken: it is what a rarity over all entities is by", kEveryone));
+    }
     contract::KeySpec key;
     key.name = item.key;
     if (!named && item.kind == YamlNode::Kind::kNull) {

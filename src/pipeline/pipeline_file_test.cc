@@ -153,6 +153,77 @@ TEST(PipelineFileTest, FeaturesAreCompiledToSlots) {
   EXPECT_THAT(f[6].stats, SizeIs(6));
 }
 
+TEST(PipelineFileTest, AGroupsMembersAreComparedAtTheStageOfTheGroup) {
+  std::string yaml(kPayments);
+  yaml.insert(yaml.find("detectors:"),
+              "  crowd2: {deviation: amount, by: card, within: place}\n"
+              "  kind: {deviation: distance, within: category, min_history: 3}\n");
+  yaml.insert(yaml.find("  gone: "), "  peers: {zscore: [crowd2, kind]}\n  peers_iqr: {iqr: crowd2}\n");
+  const auto loaded = parse_pipeline(yaml, "p.yaml");
+  EXPECT_EQ(lines_of("", loaded.mistakes), "");
+  const auto& layout = loaded.pipeline.features.layout;
+  const auto& f = loaded.pipeline.features.features;
+  ASSERT_THAT(f, SizeIs(9));
+  EXPECT_EQ(f[7].kind, features::FeatureKind::kPeers);
+  EXPECT_EQ(layout.keys[static_cast<std::size_t>(f[7].key)], "place/currency") << "amounts of one currency only";
+  EXPECT_EQ(f[7].member_key, 0);
+  EXPECT_EQ(f[7].min_history, 5U);
+  EXPECT_EQ(layout.keys[static_cast<std::size_t>(f[8].key)], "field category");
+  EXPECT_EQ(f[8].member_key, 0);
+  EXPECT_EQ(f[8].min_history, 3U);
+  EXPECT_TRUE(features::FeaturePlan::compile(loaded.pipeline.features).has_value());
+}
+
+TEST(PipelineFileTest, TwinsPickTheirMetricAsCorrelationsDo) {
+  const auto loaded = parse_pipeline(
+      "pipeline: p\nevents: {shape: long, time: t}\nentities: {host: host, cluster: cluster}\n"
+      "features:\n  alike: {correlation: cpu_busy_ratio, by: host, within: cluster, windows: [1h]}\n"
+      "detectors: {apart: {zscore: alike.r_1h, side: below}}\n"
+      "anomalies: {odd: {votes: {apart: 1}, fire: {budget: 1/day}}}\nalerts: [{to: file, default: true}]\n",
+      "p.yaml");
+  EXPECT_EQ(lines_of("", loaded.mistakes), "");
+  const auto& f = loaded.pipeline.features.features;
+  ASSERT_THAT(f, SizeIs(1));
+  EXPECT_EQ(f[0].kind, features::FeatureKind::kTwins);
+  EXPECT_EQ(f[0].key, 1);
+  EXPECT_EQ(f[0].member_key, 0);
+  EXPECT_THAT(f[0].metrics, ElementsAre("cpu_busy_ratio"));
+  EXPECT_EQ(loaded.pipeline.features.layout.keys[static_cast<std::size_t>(f[0].other_key)], "metric name");
+  const auto plan = features::FeaturePlan::compile(loaded.pipeline.features);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->deviations()[plan->deviations_of(0)[0]].name, "alike.r_1h");
+}
+
+TEST(PipelineFileTest, ValuesAreRareForEveryoneAndFollowEachOther) {
+  std::string yaml(kPayments);
+  yaml.insert(yaml.find("detectors:"),
+              "  phone: {rarity: device, by: everyone, half_life: 30d}\n"
+              "  pair: {rarity: place, by: everyone}\n"
+              "  where: {rarity: cell, by: everyone}\n"
+              "  order: {transition: merchant_id, by: card}\n");
+  yaml.insert(yaml.find("all: \"=all\""), "cell: {cell: [latitude, longitude]}, ");
+  yaml.insert(yaml.find("  gone: "), "  rare: {zscore: [phone.rarity, pair.rarity, where.rarity, order.rarity]}\n");
+  const auto loaded = parse_pipeline(yaml, "p.yaml");
+  EXPECT_EQ(lines_of("", loaded.mistakes), "");
+  const auto& layout = loaded.pipeline.features.layout;
+  const auto& f = loaded.pipeline.features.features;
+  ASSERT_THAT(f, SizeIs(11));
+  EXPECT_EQ(f[7].kind, features::FeatureKind::kGlobalRarity);
+  EXPECT_EQ(layout.keys[static_cast<std::size_t>(f[7].key)], "field device");
+  EXPECT_EQ(f[7].half_life_ms, 30 * kDayMs);
+  EXPECT_EQ(f[8].key, 1);
+  EXPECT_EQ(layout.keys[static_cast<std::size_t>(f[9].key)], "cell");
+  const auto& cell = loaded.pipeline.events.keys[static_cast<std::size_t>(f[9].key)].parts;
+  ASSERT_THAT(cell, SizeIs(1));
+  EXPECT_EQ(cell[0].kind, KeyPart::Kind::kCell);
+  EXPECT_EQ(cell[0].text, "latitude");
+  EXPECT_EQ(cell[0].longitude, "longitude");
+  EXPECT_EQ(f[10].kind, features::FeatureKind::kTransition);
+  EXPECT_EQ(f[10].key, 0);
+  EXPECT_EQ(layout.keys[static_cast<std::size_t>(f[10].other_key)], "field merchant_id");
+  EXPECT_TRUE(features::FeaturePlan::compile(loaded.pipeline.features).has_value());
+}
+
 TEST(PipelineFileTest, EqualWishesOfDetectorsAreOneRequest) {
   const auto loaded = parse_payments();
   const Pipeline& p = loaded.pipeline;

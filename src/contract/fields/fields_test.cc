@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <string>
 
 #include "contract/fields/key_composer.h"
 #include "contract/fields/label_types.h"
@@ -13,6 +14,7 @@
 #include "contract/fields/name_pattern.h"
 #include "contract/fields/name_table.h"
 #include "contract/fields/number_text.h"
+#include "contract/fields/place_cell.h"
 #include "contract/fields/time_reader.h"
 #include "core/prng.h"
 #include "core/time.h"
@@ -358,6 +360,41 @@ TEST(KeyComposerTest, MissingPartsAndEmptyParts) {
   EXPECT_EQ(compose({}, {"f", true}).hash, 0U);
   EXPECT_EQ(compose({"a", true}, {}).hash, 0U);
   EXPECT_EQ(compose({"a", true}, {}).text, "");
+}
+
+std::string cell(double latitude, double longitude) {
+  char buffer[kCellTextBytes];
+  return std::string(place_cell(latitude, longitude, buffer));
+}
+
+TEST(PlaceCellTest, IsNamedByItsSouthWestCorner) {
+  EXPECT_EQ(cell(51.5074, -0.1278), "51.5,-0.24");
+  EXPECT_EQ(cell(40.7128, -74.0060), "40.7,-74.13");
+  EXPECT_EQ(cell(0, 0), "0.0,0.00");
+  EXPECT_EQ(cell(-0.0, 0), cell(0, 0));
+  EXPECT_EQ(cell(-0.05, 0), "-0.1,0.00");
+  EXPECT_EQ(cell(90, 12), cell(89.95, 12));
+  EXPECT_EQ(cell(10, 180), cell(10, -180));
+  for (const double off : {90.001, -91.0, std::numeric_limits<double>::quiet_NaN()}) EXPECT_EQ(cell(off, 0), "");
+  EXPECT_EQ(cell(0, 180.5), "");
+}
+
+// Every place lies in the cell that its name begins, and no two cells of a band share a name.
+TEST(PlaceCellTest, CellsAreOfTheStatedSize) {
+  Prng random(5);
+  for (int i = 0; i < 100'000; ++i) {
+    const double latitude = 180 * random.uniform() - 90;
+    const double longitude = 360 * random.uniform() - 180;
+    const std::string name = cell(latitude, longitude);
+    const double south = std::strtod(name.c_str(), nullptr);
+    const double west = std::strtod(name.c_str() + name.find(',') + 1, nullptr);
+    const double middle = std::cos((south + 0.05) * std::acos(-1.0) / 180);
+    const double width = 360 / std::fmax(1, std::round(3600 * middle));
+    ASSERT_GE(latitude, south - 1e-9) << name;
+    ASSERT_LE(latitude, south + 0.1 + 1e-9) << name;
+    ASSERT_GE(longitude, west - 0.005 - 1e-9) << name;
+    ASSERT_LE(longitude, west + width + 0.005 + 1e-9) << name;
+  }
 }
 
 TEST(NameTableTest, FindsEveryNameAndNoOther) {

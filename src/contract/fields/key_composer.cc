@@ -28,6 +28,8 @@ PartText part_text(const ComposedKey::Part& part, const KeySource& source) {
       return source.metric;
     case ComposedKey::From::kMasked:
       return source.masked[part.field];
+    case ComposedKey::From::kCell:
+      return source.cells[part.field];
     case ComposedKey::From::kConstant:
       break;
   }

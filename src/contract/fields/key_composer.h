@@ -20,23 +20,24 @@ struct PartText {
 
 /// Where each part of one key comes from, compiled.
 struct ComposedKey {
-  enum class From : std::uint8_t { kField, kFile, kMetric, kConstant, kMasked };
+  enum class From : std::uint8_t { kField, kFile, kMetric, kConstant, kMasked, kCell };
   struct Part {
     From from = From::kField;
-    std::uint32_t field = 0;  // kField, kMasked: index of the planned field
+    std::uint32_t field = 0;  // kField, kMasked: index of the planned field; kCell: of the plan's cells
     std::string constant;     // kConstant; escaped if the key has other parts
   };
   std::vector<Part> parts;
   bool uses_metric() const;
 };
 
-/// What one event offers. `fields` and `masked` (their messages without parameters) by planned field, `file` and
-/// `metric` missing where there is none.
+/// What one event offers. `fields` and `masked` (their messages without parameters) by planned field, `cells` (places)
+/// by the plan's cells, `file` and `metric` missing where there is none.
 struct KeySource {
   std::span<const PartText> fields;
   PartText file;
   PartText metric;
   std::span<const PartText> masked;
+  std::span<const PartText> cells{};
 };
 
 /// Sets `key` (written in place: it is a row's own). Texts in `source` must live as long as the batch (a key of one

@@ -10,14 +10,12 @@
 
 #include "core/hash.h"
 #include "core/time.h"
+#include "features/operators/pair_correlation.h"
 #include "features/record_pool.h"
 #include "features/window_ring.h"
 
 namespace alcedo::features {
 namespace {
-
-// Below this a correlation is chance: with 8 pairs |r| > 0.7 has a probability of 5 %.
-constexpr std::uint32_t kPairsMin = 8;
 
 struct Bucket {
   double sum[2];
@@ -155,37 +153,17 @@ class CorrelationOperator final : public Operator {
     }
   }
 
-  // Two passes about the means: one pass of squares loses small variances of large numbers. Buckets go from the oldest
-  // on, so that the order of the sums is that of time, not of the ring.
+  // Buckets go from the oldest on, so that the order of the sums is that of time, not of the ring.
   static void correlate(Bucket* buckets, std::int64_t newest, std::span<float> out) {
-    double mean[2] = {0, 0};
-    std::uint32_t pairs = 0;
-    const auto each_pair = [&](auto&& visit) {
+    const PairCorrelation correlation = correlate_pairs([&](auto&& visit) {
       for (std::int64_t b = newest - kBuckets + 1; b <= newest; ++b) {
         const Bucket& bucket = at(buckets, b);
         if (bucket.count[0] != 0 && bucket.count[1] != 0)
           visit(bucket.sum[0] / bucket.count[0], bucket.sum[1] / bucket.count[1]);
       }
-    };
-    each_pair([&](double a, double b) {
-      mean[0] += a;
-      mean[1] += b;
-      ++pairs;
     });
-    out[1] = static_cast<float>(pairs);
-    if (pairs < kPairsMin) return;
-    mean[0] /= pairs;
-    mean[1] /= pairs;
-    double aa = 0, bb = 0, ab = 0;
-    each_pair([&](double a, double b) {
-      aa += (a - mean[0]) * (a - mean[0]);
-      bb += (b - mean[1]) * (b - mean[1]);
-      ab += (a - mean[0]) * (b - mean[1]);
-    });
-    // A metric that stands still correlates with nothing; what rounding leaves of its variance is no movement.
-    const auto still = [](double squares, double m) { return squares <= 1e-18 * m * m + 1e-300; };
-    if (still(aa, mean[0]) || still(bb, mean[1])) return;
-    out[0] = static_cast<float>(std::clamp(ab / std::sqrt(aa * bb), -1.0, 1.0));
+    out[0] = static_cast<float>(correlation.r);
+    out[1] = static_cast<float>(correlation.pairs);
   }
 
   FeatureSpec spec_;

@@ -12,10 +12,14 @@
 #include "features/operators/cusum_operator.h"
 #include "features/operators/distinct_operator.h"
 #include "features/operators/geo_operator.h"
+#include "features/operators/global_rarity_operator.h"
+#include "features/operators/peer_operator.h"
 #include "features/operators/quantile_operator.h"
 #include "features/operators/rarity_operator.h"
 #include "features/operators/robust_operator.h"
 #include "features/operators/season_operator.h"
+#include "features/operators/transition_operator.h"
+#include "features/operators/twin_operator.h"
 
 namespace alcedo::features {
 namespace {
@@ -39,6 +43,12 @@ constexpr OperatorKind kOperatorKinds[] = {
     {FeatureKind::kSeason, season_mistake, season_columns, season_state_bytes, make_season_operator},
     {FeatureKind::kRobust, robust_mistake, robust_columns, robust_state_bytes, make_robust_operator},
     {FeatureKind::kCusum, cusum_mistake, cusum_columns, cusum_state_bytes, make_cusum_operator},
+    {FeatureKind::kPeers, peer_mistake, peer_columns, peer_state_bytes, make_peer_operator},
+    {FeatureKind::kTwins, twin_mistake, twin_columns, twin_state_bytes, make_twin_operator},
+    {FeatureKind::kGlobalRarity, global_rarity_mistake, global_rarity_columns, global_rarity_state_bytes,
+     make_global_rarity_operator},
+    {FeatureKind::kTransition, transition_mistake, transition_columns, transition_state_bytes,
+     make_transition_operator},
 };
 
 const OperatorKind* find_kind(FeatureKind kind) {

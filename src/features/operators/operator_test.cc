@@ -13,12 +13,14 @@
 
 #include "core/prng.h"
 #include "core/time.h"
+#include "features/oracle_tally.h"
 #include "features/stage.h"
 #include "features/test_stream.h"
 
 namespace alcedo::features {
 namespace {
 
+using testing::OracleTally;
 using testing::TestEvent;
 
 EventLayout layout() { return {{{"latitude", false}, {"longitude", false}}, {"card", "merchant"}}; }
@@ -184,7 +186,7 @@ TEST(GeoOperatorTest, MatchesARecomputeFromAllPlaces) {
       const double tolerance[] = {0.2, 0.002, 0.01, 0.01, 0.01, 0};
       for (std::size_t c = 0; c < 6; ++c) {
         ++compared;
-        ASSERT_TRUE(near(expected[c], rows[i][c], tolerance[c]))
+        ASSERT_TRUE(OracleTally::count(near(expected[c], rows[i][c], tolerance[c])))
             << plan.columns()[c].name << " of event " << i << ", seed " << seed << ": expected " << expected[c]
             << ", got " << rows[i][c];
       }
@@ -223,16 +225,16 @@ TEST(RarityOperatorTest, MatchesARecomputeFromAllValues) {
     int of = 0;
     for (const Counted& v : values) of += v.count;
     const std::string& value = stream[i].keys[1];
-    ASSERT_EQ(rows[i][1], static_cast<float>(of)) << i;
+    ASSERT_TRUE(OracleTally::count(rows[i][1] == static_cast<float>(of))) << i;
     if (value.empty()) {
       EXPECT_TRUE(std::isnan(rows[i][0]) && std::isnan(rows[i][2]) && std::isnan(rows[i][3]));
       continue;
     }
     auto at = std::find_if(values.begin(), values.end(), [&](const Counted& v) { return v.value == value; });
     const int count = at == values.end() ? 0 : at->count;
-    ASSERT_EQ(rows[i][0], static_cast<float>(count)) << i;
-    ASSERT_EQ(rows[i][2], count == 0 ? 1.0F : 0.0F) << i;
-    ASSERT_NEAR(rows[i][3], std::log10((of + 1.0) / (count + 1.0)), 1e-6) << i;
+    ASSERT_TRUE(OracleTally::count(rows[i][0] == static_cast<float>(count))) << i;
+    ASSERT_TRUE(OracleTally::count(rows[i][2] == (count == 0 ? 1.0F : 0.0F))) << i;
+    ASSERT_TRUE(OracleTally::count(near(std::log10((of + 1.0) / (count + 1.0)), rows[i][3], 1e-6))) << i;
     if (at != values.end()) {
       ++at->count;
     } else {
@@ -310,7 +312,7 @@ TEST(CorrelationOperatorTest, MatchesARecomputeFromAllEvents) {
           }
           pairs.push_back(means);
         }
-        ASSERT_EQ(rows[i][2 * w + 1], static_cast<float>(pairs.size())) << i;
+        ASSERT_TRUE(OracleTally::count(rows[i][2 * w + 1] == static_cast<float>(pairs.size()))) << i;
         double a = 0, b = 0, aa = 0, bb = 0, ab = 0;
         for (const auto& pair : pairs) {
           a += pair[0] / static_cast<double>(pairs.size());
@@ -322,7 +324,7 @@ TEST(CorrelationOperatorTest, MatchesARecomputeFromAllEvents) {
           ab += (pair[0] - a) * (pair[1] - b);
         }
         const double expected = pairs.size() < 8 || aa < 1e-9 || bb < 1e-9 ? kMissing : ab / std::sqrt(aa * bb);
-        ASSERT_TRUE(near(expected, rows[i][2 * w], 1e-6))
+        ASSERT_TRUE(OracleTally::count(near(expected, rows[i][2 * w], 1e-6)))
             << i << ": expected " << expected << ", got " << rows[i][2 * w];
         compared += !std::isnan(expected);
       }

@@ -207,6 +207,7 @@ std::uint64_t feature_fingerprint(const FeatureSpec& spec, const EventLayout& la
   for (const std::string& metric : spec.metrics) text += fmt::format("|{}:{}", metric.size(), metric);
   for (const std::int64_t window : spec.windows_ms) text += fmt::format("|{}", window);
   text += fmt::format("|{}|{}|{}|{}", spec.including, spec.half_life_ms, spec.accept_ms, spec.min_history);
+  if (spec.member_key >= 0) text += "|of " + key(spec.member_key);
   return hash64(text);
 }
 

@@ -545,7 +545,7 @@ TEST(StateTest, ChangingAFeatureBeginsAnewOnlyWhatNoLongerMeansTheSame) {
 TEST(StateTest, FingerprintsTellEveryParameterApart) {
   const FeatureOptions all = testing::state_options(true);
   const EventLayout& layout = all.layout;
-  FeatureSpec spec = all.features.back();
+  FeatureSpec spec = *std::ranges::find(all.features, "metrics", &FeatureSpec::name);
   ASSERT_EQ(spec.metrics.size(), 2U);
   std::set<std::uint64_t> seen;
   const auto change = [&](auto&& with) {
@@ -593,6 +593,7 @@ TEST(StateTest, FieldsMayChangePlaces) {
     if (spec.number_2 >= 0) ++spec.number_2;
     spec.key = 1 - spec.key;
     if (spec.other_key >= 0) spec.other_key = 1 - spec.other_key;
+    if (spec.member_key >= 0) spec.member_key = 1 - spec.member_key;
   }
   const FeaturePlan from = compiled(all);
   const FeaturePlan to = compiled(turned);
