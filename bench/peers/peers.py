@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The same features by Alcedo and by two Apache Flink jobs, over the same events, each on one core, run after run in turn.
 
-usage: peers.py [--build DIR] [--runs N] [--events N] [--window-events N] [--check-only]     (./dev bench peers builds what it needs)
+usage: peers.py [--build DIR] [--runs N] [--events N] [--window-events N] [--core N] [--check-only]
+       ./dev bench peers [THE SAME] builds what it needs before
 
 First it compares: 20,000 vectors of the ring job with Alcedo's, and every window of the sliding-windows job with one computed
 naively here. Only then does it time, and after each run of the ring job it compares the sums of all columns. Prints a table;
@@ -183,7 +184,8 @@ class Bench:
                                         "--benchmark_format=json"]))
         one = report["benchmarks"][0]
         # Its rates are of CPU time; of the clock's it knows the share.
-        return {"events": 1e9, "cpu_seconds": one["ns_per_event"], "seconds": one["ns_per_event"] * one["real_time"] / one["cpu_time"]}
+        return {"events": 1e9, "cpu_seconds": one["ns_per_event"],
+                "seconds": one["ns_per_event"] * one["real_time"] / one["cpu_time"]}
 
     def java(self, job, *arguments):
         return json.loads(run_to_end([*self.pinned, "java", *JVM, *OPENED, "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
@@ -256,8 +258,8 @@ def summary(runs):
 
 
 def table(sides):
-    lines = ["| on one core | ns of CPU an event | events a CPU second | spread | events/s by the clock | Alcedo is faster by | state, MB |",
-             "|---|---|---|---|---|---|---|"]
+    lines = ["| on one core | ns of CPU an event | events a CPU second | spread | events/s by the clock | Alcedo is faster by | "
+             "state, MB |", "|---|---|---|---|---|---|---|"]
     for name, side in sides.items():
         state = f"{side['state_bytes'] / 1e6:,.0f}" if side["state_bytes"] else "-"
         times = f"{side['alcedo_times']:,.1f}" if side["alcedo_times"] < 100 else f"{side['alcedo_times']:,.0f}"
@@ -299,7 +301,8 @@ def main():
               "jvm": JVM, "cards": CARDS, "sides": sides}
     path = bench.build / "bench" / "peers.json"
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{cpu_name()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; Flink {flink}, {java}, {' '.join(JVM)}\n")
+    print(f"\n{cpu_name()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; Flink {flink}, {java}, "
+          f"{' '.join(JVM)}\n")
     print(table(sides))
     print(f"\nresults in {path}")
     return 0
