@@ -1,7 +1,6 @@
 // Reads "--name value" pairs, so that a wrong one is named and not passed over.
 package alcedo.peers;
 
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -18,8 +17,7 @@ final class Arguments {
     for (int i = 0; i < given.length; i += 2) {
       if (!NAMES.contains(given[i]) || i + 1 == given.length) {
         throw new IllegalArgumentException(
-            "arguments: '" + Arrays.stream(given).skip(i).findFirst().orElse("") + "' is no option with a value;"
-                + " expected of " + NAMES);
+            "arguments: '" + given[i] + "' is no option with a value; expected one of " + NAMES);
       }
       values.put(given[i], given[i + 1]);
     }
@@ -28,6 +26,14 @@ final class Arguments {
   /** Null: not given. */
   String text(String name) {
     return values.get(name);
+  }
+
+  /** Errors: IllegalArgumentException where there is none. */
+  String file() {
+    if (!values.containsKey("--file")) {
+      throw new IllegalArgumentException("arguments: no --file; expected the path of the events");
+    }
+    return values.get("--file");
   }
 
   long number(String name, long otherwise) {

@@ -30,7 +30,7 @@ public final class RingArrayJob {
     environment.getConfig().enableObjectReuse();
     ColumnSink.stopwatch = new Stopwatch(warmUp, warmUp + events);
     final EventSource source =
-        new EventSource(arguments.text("--file"), arguments.number("--first", 0), warmUp + events, true);
+        new EventSource(arguments.file(), arguments.number("--first", 0), warmUp + events, true);
     final DataStream<Event> stream =
         environment.fromSource(source, WatermarkStrategy.noWatermarks(), "events", new EventType());
     final KeyedStream<Event, Long> cards =

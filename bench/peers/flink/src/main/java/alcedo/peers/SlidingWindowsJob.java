@@ -49,7 +49,7 @@ public final class SlidingWindowsJob {
     final StreamExecutionEnvironment environment = LocalCluster.environment("4kb");
     final EventSource source =
         new EventSource(
-            arguments.text("--file"), arguments.number("--first", 0), warmUp + events, panes != null);
+            arguments.file(), arguments.number("--first", 0), warmUp + events, panes != null);
     final KeyedStream<Event, Long> cards =
         environment
             .fromSource(
