@@ -180,6 +180,31 @@ class DevTest(unittest.TestCase):
         run = self.dev("test", "--quick", RELEASE="10 0 0", CTEST_STATUS="8")
         self.assertEqual((1, "11 passed, 1 failed"), (run.returncode, self.last_line(run)))
 
+    def test_peers_need_java_and_maven_and_say_so_before_anything_is_built(self):
+        # Only what bash needs, as this machine may have a Java.
+        path = pathlib.Path(self.folder.name) / "path"
+        path.mkdir()
+        for tool in ("bash", "env", "dirname", "grep", "sh", "python3", "nproc", "awk", "cat", "mkdir", "tail", "chmod"):
+            (path / tool).symlink_to(shutil.which(tool))
+        run = self.dev("bench", "peers", PATH=f"{self.tools}:{path}")
+        self.assertEqual((2, ""), (run.returncode, run.stdout), run.stderr)
+        self.assertIn("there is no java", run.stderr)
+        self.assertIn("apt-get install -y --no-install-recommends openjdk-17-jdk-headless maven\n", run.stderr)
+        self.assertEqual(([], []), (self.calls("cmake"), self.calls("apt-get")))
+
+        for tool in ("java", "javac", "mvn"):
+            (self.tools / tool).write_text(f'#!/bin/sh\necho "{tool} $*" >>"$LOG"\nexit ${{MAVEN_STATUS:-0}}\n')
+            (self.tools / tool).chmod(0o755)
+        (self.tree / "bench" / "peers").mkdir(parents=True)
+        (self.tree / "bench" / "peers" / "peers.py").write_text("import sys\nprint('measured', *sys.argv[1:])\n")
+        run = self.dev("bench", "peers", "--runs", "1", PATH=f"{self.tools}:{path}")
+        self.assertEqual((0, "measured --runs 1\n"), (run.returncode, run.stdout), run.stderr)
+        self.assertIn(f"-Dmaven.repo.local={self.tree}/build/bench/maven", self.calls("mvn")[0])
+
+        run = self.dev("bench", "peers", PATH=f"{self.tools}:{path}", MAVEN_STATUS="1")
+        self.assertEqual((1, ""), (run.returncode, run.stdout))
+        self.assertIn("Maven could not build the Flink jobs", run.stderr)
+
     def test_nothing_run_is_no_success(self):
         run = self.dev("test", "--quick", "nothing", RELEASE="0 0 0")
         self.assertEqual((1, "0 passed, 0 failed"), (run.returncode, self.last_line(run)))

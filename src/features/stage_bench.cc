@@ -7,29 +7,27 @@
 #include <time.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "core/prng.h"
 #include "core/time.h"
+#include "features/card_bench.h"
 #include "features/test_stream.h"
 
 namespace alcedo::features {
 namespace {
 
-enum Slot { kCard = 0, kMerchant = 1, kDevice = 2 };
-
-EventLayout payments_layout() {
-  return {{{"amount", true}, {"latitude", false}, {"longitude", false}}, {"card", "merchant", "device"}};
-}
+using testing::kCard;
+using testing::kDevice;
+using testing::kMerchant;
 
 // What `pipelines/payments` keeps of its three entities, but for places.
 FeatureOptions payments_options() {
   const std::vector<std::int64_t> windows{kMinuteMs, 5 * kMinuteMs, kHourMs};
   FeatureOptions options;
-  options.layout = payments_layout();
+  options.layout = testing::payments_layout();
   options.features = {
       testing::rolling("spend", 0, kCard, windows),           testing::baseline("habit", 0, kCard, 14 * kDayMs, 20),
       testing::velocity("pace", 0, kCard, windows),           testing::velocity("merchant_pace", 0, kMerchant, windows),
@@ -39,56 +37,12 @@ FeatureOptions payments_options() {
   return options;
 }
 
-// One entity's count, sum, mean, std, min and max over three windows, decayed mean, and geography.
-FeatureOptions card_options() {
-  FeatureOptions options;
-  options.layout = payments_layout();
-  FeatureSpec travel;
-  travel.name = "travel";
-  travel.kind = FeatureKind::kGeo;
-  travel.number = 1;
-  travel.number_2 = 2;
-  travel.key = kCard;
-  options.features = {testing::rolling("spend", 0, kCard, {kMinuteMs, 5 * kMinuteMs, kHourMs}),
-                      testing::baseline("habit", 0, kCard, 14 * kDayMs, 20), travel};
-  return options;
-}
-
-// Ranks by Zipf's law with exponent 1, by inverting the integral of 1/x: close enough, and without a table.
-std::uint64_t zipf(Prng& random, std::uint64_t n) {
-  const double u = random.uniform();
-  const auto rank = static_cast<std::uint64_t>(std::exp(u * std::log(static_cast<double>(n) + 1)) - 1);
-  return std::min(rank, n - 1);
-}
-
-// `cards` cards, a twentieth as many merchants, as many devices as cards; 50 events a second.
 std::vector<EventBatch> payments(std::uint64_t cards, std::size_t events, std::size_t batch_size,
                                  bool each_card_first) {
-  Prng random(11);
+  testing::PaymentStream stream(cards, each_card_first);
   std::vector<EventBatch> batches;
-  const EventLayout layout = payments_layout();
-  double now = 1.7e12;
-  for (std::size_t begin = 0; begin < events; begin += batch_size) {
-    EventBatch& batch = batches.emplace_back(layout);
-    batch.reset(std::min(batch_size, events - begin), 1);
-    for (std::uint32_t row = 0; row < batch.rows(); ++row) {
-      now += 20 * random.exponential();
-      const std::uint64_t card = each_card_first && begin + row < cards ? begin + row : zipf(random, cards);
-      const std::uint64_t device = random.below(50) == 0 ? random.below(cards) : card;
-      batch.header(row) = EventHeader{};
-      batch.header(row).time_ms = static_cast<std::int64_t>(now) -
-                                  (random.below(32) == 0 ? static_cast<std::int64_t>(random.below(30'000)) : 0);
-      batch.numbers(row)[0] = std::floor(std::exp(7 + 1.2 * random.normal()));
-      // At most a degree from a home of its own.
-      const std::uint64_t home = mix64(card + 77);
-      batch.numbers(row)[1] = static_cast<double>(home % 12'000) / 100 - 60 + random.uniform();
-      batch.numbers(row)[2] = static_cast<double>((home >> 32U) % 35'000) / 100 - 175 + random.uniform();
-      batch.keys(row)[kCard].hash = mix64(card + 1) | 1;
-      batch.keys(row)[kMerchant].hash = mix64(zipf(random, cards / 20) + (1ULL << 40)) | 1;
-      batch.keys(row)[kDevice].hash = mix64(device + (1ULL << 41)) | 1;
-      batch.order.push_back(row);
-    }
-  }
+  for (std::size_t begin = 0; begin < events; begin += batch_size)
+    stream.next(batches.emplace_back(testing::payments_layout()), std::min(batch_size, events - begin));
   return batches;
 }
 
@@ -167,7 +121,7 @@ void BM_Update(benchmark::State& state, FeatureOptions (*options)()) {
   state.counters["bytes_per_card"] = static_cast<double>(bytes) / static_cast<double>(cards);
   state.counters["times_bare_memory"] = ns / (lines * bare_ns_per_line(bytes));
 }
-BENCHMARK_CAPTURE(BM_Update, card, card_options)
+BENCHMARK_CAPTURE(BM_Update, card, testing::card_options)
     ->ArgNames({"cards", "batch"})
     ->Args({1'000'000, 1024})
     ->MinTime(2)
