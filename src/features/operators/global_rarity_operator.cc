@@ -38,7 +38,7 @@ class GlobalRarityOperator final : public Operator {
     state.add(event.time_ms, half_life_ms_);
   }
 
-  void load(std::byte* bytes, std::int64_t clock_ms, StateReader& reader) override {
+  void load(std::byte* bytes, std::int64_t /*clock_ms*/, StateReader& reader) override {
     if (reader.left() == 0) return;
     const FadedCount count{reader.f64(), reader.time_ms()};
     if (reader.ok()) std::memcpy(bytes, &count, sizeof count);

@@ -175,7 +175,7 @@ void run_story(std::uint64_t seed, Counts& counts) {
 
 TEST(ChangeTrackerTest, CapturesEvictionsAndCrashesAreUnobservable) {
   Counts counts;
-  for (std::uint64_t seed = 1; seed <= 12; ++seed) run_story(seed, counts);
+  for (std::uint64_t seed = 1; seed <= 18; ++seed) run_story(seed, counts);
   std::cout << counts.published << " epochs published, " << counts.lost << " lost, " << counts.rows << " rows, "
             << counts.evicted << " evictions, " << counts.crashes << " crashes\n";
   EXPECT_GT(counts.published, 100U);
