@@ -30,8 +30,8 @@ struct DeadLetter {
 ///   {"time":"2026-…Z","source":"file:x.csv","partition":0,"name":"x","offset":7,"reason":"malformed","message":"…","bytes_base64":"…"}
 /// time is the record's arrival.
 ///
-/// Once     A record is known by (source, partition, name, offset); one that stands in the file is not written again,
-/// so a replay from
+/// Once     A record is known by (source, partition, name, offset) and its bytes; one that stands in the file is not
+/// written again, so a replay from
 ///          the start adds nothing. What was moved away is known until the process ends.
 /// Bound    At `bytes_max` append() refuses, so that the caller pauses its source. It goes on by itself once the file
 /// was moved away,
@@ -66,7 +66,7 @@ class DeadLetters {
 
  private:
   struct Place {
-    std::uint64_t partition_hash = 0;
+    std::uint64_t record_hash = 0;  // of partition and bytes
     std::int64_t offset = 0;
     friend bool operator==(const Place&, const Place&) = default;
   };
