@@ -22,6 +22,7 @@ class LoggedSource : public Source {
   /// waited `wait`). kIo, kCorrupt: of the log, for good.
   Result<ReadState> read(std::int32_t partition, RawBatch& out, std::size_t records_max,
                          std::chrono::milliseconds wait) override;
+  std::int64_t fresh_offset() const override { return fresh_offset_; }
   Result<> sync() override { return log_->sync(); }
   void stop() override { interrupt_.raise(); }
 
@@ -29,7 +30,7 @@ class LoggedSource : public Source {
 
  protected:
   LoggedSource(std::unique_ptr<LocalLog> log, contract::PartitionInfo info)
-      : log_(std::move(log)), info_(std::move(info)), reader_(log_->reader(0)) {}
+      : log_(std::move(log)), info_(std::move(info)), reader_(log_->reader(0)), fresh_offset_(log_->end_offset()) {}
 
   /// Waits at most `wait` for something new and appends it to the log. kMore: something may have been appended.
   virtual Result<ReadState> take(std::chrono::milliseconds wait) = 0;
@@ -40,6 +41,7 @@ class LoggedSource : public Source {
 
  private:
   LocalLog::Reader reader_;
+  const std::int64_t fresh_offset_;
   std::uint64_t delivered_ = 0;
   bool ended_ = false;
 };

@@ -48,6 +48,9 @@ class Source {
   /// called. Errors: kIo, kCorrupt (a truncated gzip): what was read before the fault has been delivered.
   virtual Result<ReadState> read(std::int32_t partition, RawBatch& out, std::size_t records_max,
                                  std::chrono::milliseconds wait) = 0;
+  /// Records from this offset on were not in the source when it was opened. Only a source that keeps a log of its own
+  /// can say so; others give the largest number.
+  virtual std::int64_t fresh_offset() const { return INT64_MAX; }
   /// Makes what was delivered survive a power cut, where this source keeps a log of its own. Before an alert leaves.
   virtual Result<> sync() { return {}; }
   /// Wakes a waiting read(), which then returns kEnd soon.
