@@ -24,6 +24,8 @@ struct RunArguments {
   std::string listen;
   std::size_t served_entities_max = 1'000'000;
   std::size_t workers = cores();
+  std::string checkpoint_every = "20s";
+  std::uint64_t state_bytes_max = 0;
   bool follow = false;
   bool pages_to_file = false;
   bool json = false;
@@ -79,6 +81,12 @@ int run(const RunArguments& arguments) {
   if (!speed) return kUsage;
   const auto sources = source_uris(arguments.source);
   if (!sources) return kUsage;
+  const auto checkpoint_every_ms = parse_duration_ms(arguments.checkpoint_every);
+  if (!checkpoint_every_ms || *checkpoint_every_ms < 0) {
+    complain(fmt::format("--checkpoint-every {}: expected a duration such as 20s or 5m; 0s: never",
+                         arguments.checkpoint_every));
+    return kUsage;
+  }
   serve::ListenAddress listen;
   if (!arguments.listen.empty()) {
     auto parsed = serve::parse_listen_address(arguments.listen);
@@ -121,6 +129,11 @@ int run(const RunArguments& arguments) {
     options.workers = arguments.workers;
     options.speed = *speed;
     options.follow = arguments.follow;
+    options.checkpoint_every_ms = *checkpoint_every_ms;
+    options.state_bytes_max = arguments.state_bytes_max;
+    options.on_notice = [name = pipeline->name](const std::string& notice) {
+      spdlog::info("{}: {}", name, printable(notice));
+    };
     if (!arguments.listen.empty()) options.served_entities_max = arguments.served_entities_max;
     options.live = uri->scheme == "host" || uri->scheme == "stdin" || arguments.follow;
     options.on_problem = [name = pipeline->name, last = std::make_shared<std::int64_t>(0)](const std::string& problem) {
@@ -193,6 +206,14 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("--workers", arguments->workers, "threads that share the keys")
       ->capture_default_str()
       ->check(CLI::Range(1, 64));
+  command
+      ->add_option("--checkpoint-every", arguments->checkpoint_every,
+                   "how often state goes to DATA/PIPELINE/checkpoints, from where a restart goes on; 0s: never")
+      ->capture_default_str();
+  command
+      ->add_option("--state-memory", arguments->state_bytes_max,
+                   "memory for the state of entities, such as 2GB; beyond it, those not used lately stay on disk")
+      ->transform(CLI::AsSizeValue(false));
   command->add_option("--listen", arguments->listen,
                       "serve the newest features over HTTP on ADDRESS:PORT of loopback; port 0: a free one, printed");
   command

@@ -17,6 +17,7 @@ constexpr std::size_t kPrefixTokens = 2;        // levels of the tree below the 
 constexpr std::size_t kRawTokenBytesMax = 512;  // a longer run without a blank is no word
 constexpr std::size_t kHexLettersMin = 8;
 constexpr std::size_t kNodeBytes = 96;
+constexpr std::size_t kTextBytesMax = kMaskedBytesMax + kTokensMax * kWildcard.size();
 
 bool is_blank(char c) { return static_cast<unsigned char>(c) <= 0x20 || c == 0x7F; }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -227,35 +228,86 @@ std::uint32_t TemplateMiner::mine(std::string_view masked) {
 std::uint32_t TemplateMiner::create(std::string_view masked) {
   if (size() >= options_.templates_max) return kOther;
   if (const Node* leaf = find_leaf(); leaf != nullptr && leaf->templates.size() >= options_.leaf_max) return kOther;
+  return add(name_of(templates_.size(), masked), masked);
+}
+
+std::uint32_t TemplateMiner::add(std::string name, std::string_view text) {
   Node& leaf = make_leaf();
   if (leaf.templates.size() >= options_.leaf_max) return kOther;
-  const std::size_t id = templates_.size();
+  const auto id = static_cast<std::uint32_t>(templates_.size());
   Template made;
   made.tokens = tokens_;
   made.wildcards = static_cast<std::uint32_t>(std::ranges::count(tokens_, kWild));
-  made.name = name_of(id, masked);
-  made.text = masked;
+  made.name = std::move(name);
+  made.text = text;
   state_bytes_ += sizeof(Template) + tokens_.size() * sizeof(std::uint64_t) + made.name.size() + made.text.size() +
                   (kPrefixTokens + 1) * kNodeBytes;
   templates_.push_back(std::move(made));
-  leaf.templates.push_back(static_cast<std::uint32_t>(id));
-  return static_cast<std::uint32_t>(id);
+  leaf.templates.push_back(id);
+  ++version_;
+  return id;
 }
 
 void TemplateMiner::generalise(Template& known) {
+  // A message that has a mask where the template has a word, or a word where it has a mask, may teach nothing.
+  bool changed = false;
+  for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    if (known.tokens[i] == tokens_[i] || known.tokens[i] == kWild) continue;
+    known.tokens[i] = kWild;
+    ++known.wildcards;
+    changed = true;
+  }
+  if (!changed) return;
   std::string text;
   std::string_view rest = known.text;
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
     const std::size_t end = std::min(rest.find(' '), rest.size());
-    if (known.tokens[i] != tokens_[i] && known.tokens[i] != kWild) {
-      known.tokens[i] = kWild;
-      ++known.wildcards;
-    }
     if (i > 0) text += ' ';
     text += known.tokens[i] == kWild ? kWildcard : rest.substr(0, end);
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
+  state_bytes_ += text.size();
+  state_bytes_ -= known.text.size();
   known.text = std::move(text);
+  ++version_;
+}
+
+// The tree is not saved: where a template has lost the word of its branch, that branch was the shared one already, so
+// the texts as they are now, in the order of ids, grow the same tree again.
+void TemplateMiner::save(StateWriter& writer) const {
+  writer.varint(size());
+  for (std::size_t id = 1; id < templates_.size(); ++id) {
+    const Template& known = templates_[id];
+    writer.text(known.text);
+    const bool as_created = known.name == name_of(id, known.text);
+    writer.u8(as_created ? 1 : 0);
+    if (!as_created) writer.text(known.name);
+  }
+}
+
+void TemplateMiner::load(StateReader& reader) {
+  TemplateMiner loaded(options_);
+  const std::uint64_t count = reader.varint();
+  if (count > options_.templates_max)
+    reader.refuse(fmt::format("has {} templates; at most {} fit", count, options_.templates_max));
+  for (std::size_t id = 1; id <= count && reader.ok(); ++id) {
+    const std::string_view text = reader.text();
+    const std::uint8_t as_created = reader.u8();
+    const std::string derived = text.size() <= kTextBytesMax ? name_of(id, text) : std::string();
+    std::string name = as_created != 0 ? derived : std::string(reader.text());
+    if (!reader.ok()) break;
+    loaded.split(text);
+    if (text.size() > kTextBytesMax || loaded.tokens_.size() > kTokensMax || as_created > 1)
+      return reader.refuse(fmt::format("has a template T{} that no message can have left", id));
+    if (as_created == 0 &&
+        (name == derived || name.size() > kNameBytesMax || !name.starts_with(fmt::format("T{}: ", id))))
+      return reader.refuse(fmt::format("has a template T{} whose name is not one of its own", id));
+    if (loaded.add(std::move(name), text) == kOther)
+      return reader.refuse(fmt::format("has more than {} templates in one leaf", options_.leaf_max));
+  }
+  if (!reader.ok()) return;
+  loaded.version_ = version_ + 1;
+  *this = std::move(loaded);
 }
 
 }  // namespace alcedo::contract

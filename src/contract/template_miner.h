@@ -9,6 +9,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/state_stream.h"
+
 namespace alcedo::contract {
 
 /// What stands where a message had a parameter.
@@ -66,6 +68,13 @@ class TemplateMiner {
   std::size_t size() const { return templates_.size() - 1; }
   std::size_t state_bytes() const { return state_bytes_; }
 
+  /// Names and texts, in the order of ids: 0.1 to 1.5 KB a template.
+  void save(StateWriter& writer) const;
+  /// Replaces all templates by those of a miner with the same options. After a refusal nothing has changed.
+  void load(StateReader& reader);
+  /// Grows whenever save() would write something else than before. Of this object; not part of its state.
+  std::uint64_t version() const { return version_; }
+
  private:
   struct Template {
     std::vector<std::uint64_t> tokens;  // hashes; kWild where parameters are
@@ -80,6 +89,8 @@ class TemplateMiner {
 
   void split(std::string_view masked);
   std::uint32_t create(std::string_view masked);
+  /// Into the leaf of tokens_. Returns the new id, or kOther if that leaf is full.
+  std::uint32_t add(std::string name, std::string_view text);
   void generalise(Template& known);
   const Node* find_leaf() const;
   Node& make_leaf();
@@ -89,6 +100,7 @@ class TemplateMiner {
   std::unordered_map<std::uint64_t, Node> nodes_;  // by the path from the root; only looked up, never walked
   std::vector<std::uint64_t> tokens_;              // of the message at hand
   std::size_t state_bytes_ = 0;
+  std::uint64_t version_ = 0;
 };
 
 }  // namespace alcedo::contract

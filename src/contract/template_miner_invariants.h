@@ -31,4 +31,37 @@ inline void check_template_miner(std::string_view lines) {
   }
 }
 
+/// Returns whether a miner took the bytes as its state. If so, it works on, and can be saved and loaded again with the
+/// same bytes; if not, it is as it was. Aborts where that does not hold.
+inline bool check_template_state(std::string_view bytes) {
+  const TemplateMiner::Options tight{.templates_max = 20, .children_max = 3, .leaf_max = 2};
+  const auto saved = [](const TemplateMiner& miner) {
+    std::string written;
+    StateWriter writer(written);
+    miner.save(writer);
+    return written;
+  };
+  TemplateMiner miner(tight), again(tight);
+  miner.mine("was there before");
+  const std::string before = saved(miner);
+  StateReader reader(bytes);
+  miner.load(reader);
+  const bool accepted = reader.ok();
+  CHECK(accepted || saved(miner) == before);
+  const std::string written = saved(miner);
+  StateReader second(written);
+  again.load(second);
+  CHECK(second.complete() && saved(again) == written && again.state_bytes() == miner.state_bytes());
+  for (const std::string_view masked : {"a b c", "a <*> c", "", "was there now", "x y z u"}) {
+    const std::uint32_t id = miner.mine(masked);
+    CHECK(id == again.mine(masked) && id <= miner.size() && miner.size() <= tight.templates_max);
+  }
+  CHECK(saved(again) == saved(miner));
+  for (std::uint32_t id = 0; id <= miner.size(); ++id) {
+    CHECK(miner.name(id).size() <= TemplateMiner::kNameBytesMax && miner.name(id) == again.name(id));
+    CHECK(miner.text(id).size() <= kMaskedBytesMax + kTokensMax * kWildcard.size());
+  }
+  return accepted && reader.complete();
+}
+
 }  // namespace alcedo::contract

@@ -10,6 +10,7 @@
 
 #include "contract/template_miner_invariants.h"
 #include "core/prng.h"
+#include "core/state_damage.h"
 
 namespace alcedo::contract {
 namespace {
@@ -210,6 +211,152 @@ TEST(TemplateMinerTest, NamesAreCutBetweenWordsAndTellTheirId) {
   EXPECT_LE(miner.name(id).size(), TemplateMiner::kNameBytesMax);
   EXPECT_THAT(std::string(miner.name(id)), testing::StartsWith("T1: größer größer"));
   EXPECT_THAT(std::string(miner.name(id)), testing::EndsWith("größer …"));
+}
+
+// --- State.
+
+std::string saved(const TemplateMiner& miner) {
+  std::string bytes;
+  StateWriter writer(bytes);
+  miner.save(writer);
+  return bytes;
+}
+
+bool loaded(TemplateMiner& miner, std::string_view bytes) {
+  StateReader reader(bytes);
+  miner.load(reader);
+  return reader.complete();
+}
+
+// Few words, so that templates generalise and branches and leaves run full.
+std::string random_message(Prng& random) {
+  std::string message;
+  const std::size_t words = random.below(7);
+  for (std::size_t w = 0; w < words; ++w) {
+    if (w > 0) message += ' ';
+    if (random.below(5) == 0) {
+      message += kWildcard;
+    } else {
+      message += static_cast<char>('a' + random.below(w < 2 ? 9 : 4));
+      if (random.below(60) == 0) message += std::string(40, 'w');
+    }
+  }
+  return message;
+}
+
+TEST(TemplateMinerTest, CutAnywhereAndRestoredEveryIdAndTextIsTheSame) {
+  std::size_t other = 0, named_anew = 0;
+  for (std::uint64_t seed = 0; seed < 60; ++seed) {
+    Prng random(seed);
+    const TemplateMiner::Options options{.templates_max = 40 + 100 * random.below(3),
+                                         .children_max = 1 + random.below(6),
+                                         .leaf_max = 1 + random.below(8)};
+    TemplateMiner whole(options), restored(options);
+    restored.mine("was there before");
+    for (std::uint64_t left = random.below(400); left != 0; --left) whole.mine(random_message(random));
+    const std::string bytes = saved(whole);
+    ASSERT_TRUE(loaded(restored, bytes)) << "seed " << seed;
+    ASSERT_EQ(saved(restored), bytes) << "seed " << seed;
+    for (int i = 0; i < 1000; ++i) {
+      const std::string message = random_message(random);
+      const auto id = whole.mine(message);
+      ASSERT_EQ(id, restored.mine(message)) << "seed " << seed << ", message " << i << ": " << message;
+      ASSERT_EQ(whole.text(id), restored.text(id)) << "seed " << seed;
+      other += id == TemplateMiner::kOther ? 1 : 0;
+    }
+    ASSERT_EQ(whole.size(), restored.size());
+    for (std::uint32_t id = 0; id <= whole.size(); ++id) {
+      ASSERT_EQ(whole.name(id), restored.name(id)) << "seed " << seed;
+      named_anew += whole.name(id).ends_with(whole.text(id)) ? 0 : 1;
+    }
+    EXPECT_EQ(whole.state_bytes(), restored.state_bytes()) << "seed " << seed;
+    EXPECT_EQ(saved(whole), saved(restored)) << "seed " << seed;
+  }
+  EXPECT_GT(other, 100U);
+  EXPECT_GT(named_anew, 100U);
+}
+
+TEST(TemplateMinerTest, TheVersionGrowsExactlyWhenTheBytesChange) {
+  Prng random(2);
+  TemplateMiner miner({.templates_max = 60, .children_max = 4, .leaf_max = 5});
+  std::string bytes = saved(miner);
+  std::uint64_t version = miner.version();
+  int unchanged = 0;
+  for (int i = 0; i < 2000; ++i) {
+    miner.mine(random_message(random));
+    std::string now = saved(miner);
+    ASSERT_EQ(now != bytes, miner.version() != version) << i;
+    ASSERT_GE(miner.version(), version);
+    unchanged += now == bytes ? 1 : 0;
+    bytes = std::move(now);
+    version = miner.version();
+  }
+  EXPECT_GT(unchanged, 1000);
+  EXPECT_LT(unchanged, 1950);
+  TemplateMiner fresh;
+  ASSERT_TRUE(loaded(miner, saved(fresh)));
+  EXPECT_GT(miner.version(), version);
+}
+
+TEST(TemplateMinerTest, DamagedBytesAreRefusedWithoutATraceOrHarmless) {
+  Prng random(9);
+  TemplateMiner miner({.templates_max = 20, .children_max = 3, .leaf_max = 2});
+  for (int i = 0; i < 300; ++i) miner.mine(random_message(random));
+  ASSERT_EQ(miner.size(), 20U);
+  int accepted = 0;
+  each_damage(
+      saved(miner), 1, 10'000, 5000,
+      [](std::string_view cut) { EXPECT_FALSE(check_template_state(cut)) << cut.size(); },
+      [&](std::string_view changed) { accepted += check_template_state(changed) ? 1 : 0; });
+  EXPECT_GT(accepted, 300);
+  EXPECT_LT(accepted, 4700);
+}
+
+TEST(TemplateMinerTest, StateThatNoMinerLeftIsRefusedByName) {
+  const auto mistake_of = [](auto write) {
+    std::string bytes;
+    StateWriter writer(bytes);
+    write(writer);
+    TemplateMiner miner({.templates_max = 3, .leaf_max = 1});
+    StateReader reader(bytes);
+    miner.load(reader);
+    EXPECT_EQ(miner.size(), 0U);
+    return reader.mistake();
+  };
+  EXPECT_EQ(mistake_of([](StateWriter& w) { w.varint(4); }), "has 4 templates; at most 3 fit");
+  EXPECT_EQ(mistake_of([](StateWriter& w) {
+              w.varint(2);
+              for (int i = 0; i < 2; ++i) {
+                w.text("a b c");
+                w.u8(1);
+              }
+            }),
+            "has more than 1 templates in one leaf");
+  EXPECT_EQ(mistake_of([](StateWriter& w) {
+              w.varint(1);
+              w.text("a b <*>");
+              w.u8(0);
+              w.text("T2: a b c");
+            }),
+            "has a template T1 whose name is not one of its own");
+  EXPECT_EQ(mistake_of([](StateWriter& w) {
+              w.varint(1);
+              w.text(std::string(5000, 'x'));
+              w.u8(1);
+            }),
+            "has a template T1 that no message can have left");
+}
+
+TEST(TemplateMinerTest, TheStateFuzzersCorpusIsSurvived) {
+  std::size_t files = 0, accepted = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::string(ALCEDO_SOURCE_DIR) + "/tests/fuzz_corpus/template_state")) {
+    std::ifstream file(entry.path(), std::ios::binary);
+    accepted += check_template_state(std::string(std::istreambuf_iterator<char>(file), {})) ? 1 : 0;
+    ++files;
+  }
+  EXPECT_GE(files, 4U);
+  EXPECT_GE(accepted, 2U) << "the format has changed: tests/fuzz_corpus/template_state needs state of the new one";
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/state_stream.h"
 #include "core/verdict.h"
 #include "decide/anomaly.h"
 
@@ -58,19 +59,34 @@ class IncidentFolder {
 
   std::size_t open() const { return open_.size(); }
 
+  /// Every open incident, in the order of type name and key. Cost: a sort of the open incidents.
+  void save(StateWriter& writer) const;
+  struct Loaded {
+    std::size_t open = 0;
+    std::size_t ending = 0;  // of these: their type is gone, or is now about something else
+  };
+  /// Replaces the open incidents. Those of a type of the same name and kind of key go on as if they had been opened
+  /// here; the others, which nothing can add to, resolve with the first tick after their last evidence. After a refusal
+  /// nothing has changed.
+  Loaded load(StateReader& reader);
+  /// Nobody watches this type's lasting conditions any more: its incidents resolve when they have been quiet.
+  void unpin(std::uint32_t type);
+
  private:
+  static constexpr std::uint32_t kGone = UINT32_MAX;  // the type of incidents that are ending
   struct Incident {
     IncidentChange state;
-    std::uint64_t announce_at = 2;  // evidence at which the next update leaves
     int pins = 0;
     std::uint32_t type = 0;
   };
   void resolve(const std::string& id, Incident& incident, Position position, std::vector<IncidentChange>& out);
+  std::int64_t quiet_at_ms(const Incident& incident) const;
+  static Incident load_incident(StateReader& reader);
   static Severity severity_of(Impact impact, double score);
 
   Names names_;
   std::vector<AnomalySpec> anomalies_;
-  std::unordered_map<std::string, Incident> open_;  // by type index and key; never iterated
+  std::unordered_map<std::string, Incident> open_;  // by type index and key; no order of it can be seen
   using Deadline = std::pair<std::int64_t, std::string>;
   std::priority_queue<Deadline, std::vector<Deadline>, std::greater<>> deadlines_;  // one an open incident without pins
 };

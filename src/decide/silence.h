@@ -8,6 +8,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/state_stream.h"
+
 namespace alcedo::decide {
 
 /// Watches the entities of one key. Events in input order; ticks tell how far time has come.
@@ -30,6 +32,14 @@ class SilenceWatch {
   /// `forgotten`.
   void tick(std::int64_t time_ms, std::vector<Silent>& alarms, std::vector<Silent>& forgotten);
 
+  std::size_t entities() const { return entities_.size(); }
+
+  /// Every entity, in the order of its hash. Cost: a sort of the entities.
+  void save(StateWriter& writer) const;
+  /// Replaces the entities; what follows is as if they had been seen by this object, also where its absent_ms is
+  /// another one (who is silent stays so until the next event). After a refusal nothing has changed.
+  void load(StateReader& reader);
+
  private:
   struct Entity {
     std::string text;
@@ -38,6 +48,8 @@ class SilenceWatch {
     std::int64_t deadline_ms = 0;  // its valid entry in the queue; others are stale
     bool silent = false;
   };
+  /// When the entity, as it is now, turns silent or is forgotten.
+  std::int64_t due_ms(const Entity& entity) const;
   void expect(Entity& entity, std::uint64_t key, std::int64_t deadline_ms);
   using Deadline = std::pair<std::int64_t, std::uint64_t>;
   std::int64_t absent_ms_;

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/state_stream.h"
+
 namespace alcedo::decide {
 
 /// Integer histogram of scores >= 0 in log buckets of about 2 %, with a Pareto tail fitted above its 99 % quantile.
@@ -35,12 +37,19 @@ class TailSketch {
   std::uint64_t count() const { return count_; }
   std::uint64_t published() const { return published_; }
 
+  /// The counts and what was published of them, 160 bytes to 11 KB. Equal sketches give equal bytes.
+  void save(StateWriter& writer) const;
+  /// Replaces everything by what was saved; refuses what add(), fade() and publish() could not have left. Throw the
+  /// sketch away after a refusal.
+  void load(StateReader& reader);
+
  private:
   static constexpr int kOctaveBits = 5;
   static constexpr int kLowestExponent = -10;
   static constexpr int kBuckets = 1 + (40 << kOctaveBits);
   static int bucket_of(float score);
   static double lower_edge(int bucket);
+  void load_published(StateReader& reader);
 
   std::vector<std::uint32_t> counts_;
   std::vector<float> surprise_at_edge_;  // at each bucket's lower edge, as of publish()

@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <vector>
 
 #include "core/prng.h"
+#include "core/state_damage.h"
+#include "decide/decide_state_invariants.h"
 
 namespace alcedo::decide {
 namespace {
@@ -79,6 +82,77 @@ TEST(TailSketchTest, SaysNothingBeforeItWasPublished) {
   TailSketch sketch;
   sketch.add(5);
   EXPECT_EQ(sketch.surprise(100), 0);
+}
+
+// --- State.
+
+// One step of a sketch's life: mostly scores, of one scale a seed, now and then a tick.
+void live(TailSketch& sketch, Prng& random, double scale) {
+  const auto what = random.below(200);
+  const auto score = static_cast<float>(random.below(3) == 0 ? 0 : std::pow(1 - random.uniform(), -0.4) * scale);
+  if (what == 0) {
+    sketch.fade(1 + static_cast<int>(random.below(4)));
+  } else if (what < 5) {
+    sketch.publish(random.below(10) == 0);
+  } else {
+    sketch.add(score);
+  }
+}
+
+TEST(TailSketchTest, CutAnywhereAndRestoredItAnswersTheSameBits) {
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    Prng random(seed);
+    const double scale = std::pow(10.0, static_cast<double>(random.below(7)) - 3);
+    TailSketch whole;
+    for (std::uint64_t left = random.below(3000); left != 0; --left) live(whole, random, scale);
+    TailSketch restored;
+    restored.add(7);  // what was there before is replaced
+    const std::string bytes = testing::saved(whole);
+    ASSERT_TRUE(testing::loaded(restored, bytes)) << "seed " << seed;
+    EXPECT_EQ(testing::saved(restored), bytes) << "seed " << seed;
+    Prng other = random;
+    for (int i = 0; i < 2000; ++i) {
+      live(whole, random, scale);
+      live(restored, other, scale);
+      ASSERT_EQ(whole.count(), restored.count());
+      ASSERT_EQ(whole.published(), restored.published());
+      const auto at = static_cast<float>(std::exp2(static_cast<double>(i % 400) / 10 - 15));
+      ASSERT_EQ(std::bit_cast<std::uint64_t>(whole.surprise(at)), std::bit_cast<std::uint64_t>(restored.surprise(at)))
+          << "seed " << seed << ", step " << i << ", score " << at;
+    }
+    EXPECT_EQ(testing::saved(whole), testing::saved(restored)) << "seed " << seed;
+  }
+}
+
+TEST(TailSketchTest, EqualSketchesHaveEqualBytesWhateverTheOrderOfScores) {
+  Prng random(3);
+  std::vector<float> scores;
+  for (int i = 0; i < 5000; ++i) scores.push_back(static_cast<float>(random.exponential()));
+  TailSketch forward, backward;
+  for (const float s : scores) forward.add(s);
+  for (auto it = scores.rbegin(); it != scores.rend(); ++it) backward.add(*it);
+  forward.publish();
+  EXPECT_NE(testing::saved(forward), testing::saved(backward));
+  backward.publish();
+  EXPECT_EQ(testing::saved(forward), testing::saved(backward));
+}
+
+TEST(TailSketchTest, DamagedBytesAreRefusedOrHarmless) {
+  Prng random(5);
+  TailSketch sketch;
+  for (int i = 0; i < 2000; ++i) sketch.add(static_cast<float>(random.exponential()));
+  sketch.publish();
+  for (int i = 0; i < 30; ++i) sketch.add(1);
+  int accepted = 0;
+  each_damage(
+      testing::saved(sketch), 1, 1500, 600,
+      [](std::string_view cut) {
+        TailSketch other;
+        EXPECT_FALSE(testing::loaded(other, cut)) << cut.size();
+      },
+      [&](std::string_view changed) { accepted += check_decide_state(changed) > 0 ? 1 : 0; });
+  EXPECT_GT(accepted, 30);
+  EXPECT_LT(accepted, 580);
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 // recompute agrees.
 #include "features/deviation.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -81,6 +83,41 @@ void learn_ewma(EwmaState& state, double x, double z, std::int64_t time_ms, cons
   // rounding.
   state.squares += distance * distance * (before * share);
   if (state.history != 0xFFFFFFFF) ++state.history;
+}
+
+void save_ewma(const EwmaState& state, const RecordPool& pending, StateWriter& writer) {
+  writer.f64(state.weight);
+  writer.f64(state.mean);
+  writer.f64(state.squares);
+  writer.u32(state.history);
+  if (state.pending == 0) return;
+  PendingLevel level;
+  std::memcpy(&level, pending.at(state.pending - 1), sizeof level);
+  writer.f64(level.mean);
+  writer.f64(level.squares);
+  writer.i64(level.since_ms);
+  writer.u32(level.count);
+}
+
+void load_ewma(EwmaState& state, RecordPool& pending, StateReader& reader) {
+  state.weight = reader.f64();
+  state.mean = reader.f64();
+  state.squares = reader.f64();
+  state.history = reader.u32();
+  if (reader.left() == 0) return;
+  PendingLevel level{};
+  level.mean = reader.f64();
+  level.squares = reader.f64();
+  level.since_ms = reader.time_ms();
+  level.count = reader.u32();
+  if (!reader.ok()) return;
+  state.pending = pending.allocate() + 1;
+  std::memcpy(pending.at(state.pending - 1), &level, sizeof level);
+}
+
+void clear_ewma(EwmaState& state, RecordPool& pending) {
+  if (state.pending != 0) pending.release(state.pending - 1);
+  state = EwmaState{};
 }
 
 DeviationReading read_quartiles(double q1, double median, double q3, double x, double step) {
@@ -178,6 +215,27 @@ std::uint32_t QuartileStore::values(const QuartileState& state, double (&out)[kQ
   const auto* ranks = reinterpret_cast<const std::uint8_t*>(slab + capacity(state.slab) * sizeof(double));
   for (std::uint32_t i = 0; i < state.size; ++i) out[i] = sorted[ranks[(state.oldest + i) % kQuartileValues]];
   return state.size;
+}
+
+void QuartileStore::save(const QuartileState& state, StateWriter& writer) const {
+  double known[kQuartileValues];
+  const std::uint32_t size = values(state, known);
+  if (size == 0) return;
+  writer.u32(state.history);
+  writer.bytes(known, size * sizeof(double));
+}
+
+void QuartileStore::load(QuartileState& state, StateReader& reader) {
+  const std::uint32_t history = reader.u32();
+  const std::size_t size = reader.left() / sizeof(double);
+  if (size == 0 || size > kQuartileValues)
+    return reader.refuse(fmt::format("has {} values; expected 1 to {}", size, kQuartileValues));
+  for (std::size_t i = 0; i < size; ++i) {
+    const double x = reader.f64();
+    if (std::isnan(x)) return reader.refuse("has a missing value among those learned");
+    learn(state, x);
+  }
+  state.history = history;
 }
 
 void QuartileStore::clear(QuartileState& state) {

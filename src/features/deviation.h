@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/state_stream.h"
 #include "features/record_pool.h"
 
 namespace alcedo::features {
@@ -71,6 +72,14 @@ struct EwmaRules {
 void learn_ewma(EwmaState& state, double x, double z, std::int64_t time_ms, const EwmaRules& rules,
                 RecordPool& pending);
 
+/// Weight, mean, squares, history and, while the column deviates, the pending level.
+void save_ewma(const EwmaState& state, const RecordPool& pending, StateWriter& writer);
+/// Reads what save_ewma() wrote, to the last byte, into an empty state. If the reader says no afterwards, clear_ewma()
+/// frees what was taken.
+void load_ewma(EwmaState& state, RecordPool& pending, StateReader& reader);
+/// Empties the state and gives its memory back.
+void clear_ewma(EwmaState& state, RecordPool& pending);
+
 /// The last 64 values of one column of one entity, sorted. Trivially copyable; all zero is empty.
 struct QuartileState {
   std::uint32_t history;  // values learned
@@ -99,6 +108,11 @@ class QuartileStore {
   /// The values known, the oldest first. Learning them in this order in an empty state gives the same state, but for
   /// its history.
   std::uint32_t values(const QuartileState& state, double (&out)[kQuartileValues]) const;
+  /// The history and the values, the oldest first; nothing for an empty state.
+  void save(const QuartileState& state, StateWriter& writer) const;
+  /// Reads what save() wrote of a state that is not empty, to the last byte, into an empty one. If the reader says no
+  /// afterwards, clear() frees what was taken.
+  void load(QuartileState& state, StateReader& reader);
   /// Empties the state and gives its memory back.
   void clear(QuartileState& state);
   std::size_t reserved_bytes() const;

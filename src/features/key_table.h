@@ -57,6 +57,15 @@ class KeyTable {
     return kNone;
   }
 
+  /// Gives a hash that is there another handle.
+  void replace(std::uint64_t hash, std::uint32_t handle) {
+    const std::uint64_t mixed = mix64(hash);
+    Part& part = parts_[mixed >> 56];
+    std::uint64_t at = mixed & part.mask;
+    while (part.slots[at].hash != hash) at = (at + 1) & part.mask;
+    part.slots[at].handle = handle;
+  }
+
   /// Forgets `hash`; returns its handle, or kNone if it was not known. The table keeps its memory.
   std::uint32_t erase(std::uint64_t hash) {
     const std::uint64_t mixed = mix64(hash);

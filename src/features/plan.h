@@ -76,6 +76,8 @@ struct FeatureOptions {
   EventLayout layout;
   std::vector<FeatureSpec> features;
   std::vector<DeviationRequest> deviations;
+  // An entity whose newest event is older than this at a tick is forgotten: its next event is its first. 0: never.
+  std::int64_t forget_ms = 0;
 };
 
 /// Deviation::request of a feature's own judgement of its number that no detector asked for.

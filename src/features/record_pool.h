@@ -29,6 +29,23 @@ class RecordPool {
   std::byte* at(std::uint32_t handle) const {
     return chunks_[handle >> position_bits_] + std::size_t{handle & position_mask_} * record_bytes_;
   }
+  /// All handles that were ever given out, released ones too: begins with kNone, ends with kNone.
+  std::uint32_t after(std::uint32_t handle) const {
+    if (chunks_.empty()) return kNone;
+    if (handle == kNone) return next_ > 0 || chunks_.size() > 1 ? 0 : kNone;
+    const std::uint32_t chunk = handle >> position_bits_;
+    const std::uint32_t position = (handle & position_mask_) + 1;
+    const bool last = chunk + 1 == chunks_.size();
+    if (position < (last ? next_ : records_per_chunk_)) return (chunk << position_bits_) | position;
+    return last || (chunk + 2 == chunks_.size() && next_ == 0) ? kNone : (chunk + 1) << position_bits_;
+  }
+  /// Records that allocate() can give without memory from the system.
+  std::size_t free_records() const {
+    const std::size_t all = chunks_.empty() ? 0 : (chunks_.size() - 1) * records_per_chunk_ + capacity_;
+    return all - live_;
+  }
+  static constexpr std::uint32_t kNone = 0xFFFFFFFF;
+
   /// Memory taken from the system for records, used or not.
   std::size_t reserved_bytes() const { return reserved_bytes_; }
   /// Memory of the records given out.
@@ -37,7 +54,6 @@ class RecordPool {
   static constexpr std::size_t kChunkBytes = std::size_t{2} << 20;
 
  private:
-  static constexpr std::uint32_t kNone = 0xFFFFFFFF;
   void grow();
 
   std::size_t record_bytes_;

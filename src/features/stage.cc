@@ -23,6 +23,7 @@
 #include "features/operators/operator.h"
 #include "features/record_pool.h"
 #include "features/stage_program.h"
+#include "features/state/change_tracker.h"
 #include "features/state/entity_codec.h"
 #include "features/window_ring.h"
 
@@ -31,6 +32,17 @@ namespace {
 
 constexpr std::size_t kGroup = 32;
 constexpr std::uint32_t kNoEntity = 0xFFFFFFFF;
+// In the table, the handle of an entity that is in the store: its key group and the epoch of its row.
+constexpr std::uint32_t kCold = 0x80000000;
+constexpr std::uint32_t kColdEpochMax = 0x00FFFFFF;
+constexpr std::size_t kLooksPerEviction = 8;
+
+bool is_cold(std::uint32_t handle) { return (handle & kCold) != 0; }
+std::uint32_t cold_handle(std::uint8_t group, std::uint32_t epoch) {
+  CHECK(epoch <= kColdEpochMax && group < kKeyGroups);
+  return kCold | std::uint32_t{group} << 24U | epoch;
+}
+std::uint8_t cold_group(std::uint32_t handle) { return static_cast<std::uint8_t>((handle >> 24U) & 0x7FU); }
 
 template <typename T>
 T& part(std::byte* record, std::uint32_t offset) {
@@ -75,7 +87,8 @@ float stat_of(const MomentTotals& t, Stat stat, double shift) {
 
 struct KeyedStage::Impl {
   Impl(const FeaturePlan& plan, std::size_t stage)
-      : program(compile_stage(plan, stage)),
+      : forget_ms(plan.options().forget_ms),
+        program(compile_stage(plan, stage)),
         records(program.record_bytes),
         pending(sizeof(PendingLevel)),
         counters(std::max<std::size_t>(1, program.numbers.size()) * sizeof(CounterReading)),
@@ -87,8 +100,10 @@ struct KeyedStage::Impl {
       operators.push_back(make_operator(plan.options().features[step.feature]));
     codec.emplace(plan, program, EntityMemory{rings, quartiles, pending, counters, operators});
     own_sources = match_parts(codec->schema(), codec->readers(), codec->schema());
+    tracker.emplace(records, *codec);
   }
 
+  std::int64_t forget_ms;  // FeatureOptions
   StageProgram program;
   KeyTable table;
   RecordPool records;
@@ -98,26 +113,61 @@ struct KeyedStage::Impl {
   RecordPool counters;
   std::vector<std::unique_ptr<Operator>> operators;  // by StageProgram::operators
   std::optional<EntityCodec> codec;
-  PartSources own_sources;  // of rows that this very plan wrote
+  PartSources own_sources;    // of rows that this very plan wrote
+  PartSources other_sources;  // of rows of another plan, and which
+  std::optional<std::uint64_t> other_plan;
+  std::optional<ChangeTracker> tracker;
+  ColdReader read_cold;
+  std::optional<Error> fault;
+  std::size_t num_cold = 0;
+  std::uint32_t hand = RecordPool::kNone;         // the record that evict() looked at last
+  std::uint32_t expiry_hand = RecordPool::kNone;  // and expire()
   // Of the event at hand.
   std::vector<double> values;      // by StageProgram::numbers
   std::vector<std::int64_t> from;  // newest buckets before the event, by grain
   std::vector<std::int64_t> to;    // and after
   std::vector<double> decays;      // by half life
 
+  std::uint32_t new_record(std::uint64_t hash, std::uint8_t group) {
+    const std::uint32_t handle = records.allocate();
+    std::memset(records.at(handle), 0, program.record_bytes);
+    auto& header = part<EntityHeader>(records.at(handle), 0);
+    header.hash = hash;
+    header.group = group;
+    tracker->note_created(header);
+    return handle;
+  }
+  void free_record(std::uint32_t handle) {
+    codec->release(records.at(handle));
+    part<EntityHeader>(records.at(handle), 0).hash = 0;
+    records.release(handle);
+  }
   std::uint32_t entity_of(std::uint64_t hash, std::uint8_t group) {
     bool added = false;
-    const auto make = [&] {
-      const std::uint32_t handle = records.allocate();
-      std::memset(records.at(handle), 0, program.record_bytes);
-      part<EntityHeader>(records.at(handle), 0).group = group;
-      return handle;
-    };
-    return table.find_or_add(hash, make, added);
+    const std::uint32_t handle = table.find_or_add(hash, [&] { return new_record(hash, group); }, added);
+    return is_cold(handle) ? bring_back(hash, handle) : handle;
+  }
+  std::uint32_t bring_back(std::uint64_t hash, std::uint32_t cold);
+
+  bool is_forgotten(const EntityHeader& header, std::int64_t tick_ms) const {
+    return forget_ms > 0 && tick_ms > header.clock_ms && tick_ms - header.clock_ms > forget_ms;
+  }
+  void begin_anew(std::byte* record) const {
+    codec->release(record);
+    const EntityHeader kept = part<EntityHeader>(record, 0);
+    std::memset(record, 0, program.record_bytes);
+    auto& header = part<EntityHeader>(record, 0);
+    header.hash = kept.hash;
+    header.row_epoch = kept.row_epoch;
+    header.mark = kept.mark;
+    header.group = kept.group;
+    header.used = 1;
   }
 
   std::string segment(std::uint8_t group, std::vector<std::pair<std::uint64_t, std::uint32_t>>& entities) const;
-  Result<> load_row(const PartSources& sources, std::uint64_t hash, std::uint8_t group, std::string_view row);
+  Result<> load_row(const PartSources& sources, std::uint64_t hash, std::uint8_t group, std::string_view row,
+                    std::uint32_t epoch);
+  Result<> fill(std::uint32_t handle, const PartSources& sources, std::string_view row, std::uint32_t epoch);
 
   void prefetch_parts(const std::byte* record, std::int64_t time_ms) const;
   void update(std::uint32_t entity, const EventBatch& batch, std::uint32_t row, const GlobalBaselines& global,
@@ -251,8 +301,11 @@ void KeyedStage::Impl::update_deviation(const DeviationStep& step, std::byte* re
 void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std::uint32_t row,
                               const GlobalBaselines& global, std::uint32_t snapshot, std::span<float> out) {
   std::byte* record = records.at(entity);
+  tracker->note_change(entity, record);
   auto& header = part<EntityHeader>(record, 0);
+  header.used = 1;
   const std::int64_t time_ms = batch.header(row).time_ms;
+  if (header.started != 0 && is_forgotten(header, batch.header(row).tick_ms)) begin_anew(record);
   const bool first = header.started == 0;
   if (first) header.clock_ms = time_ms;
   header.started = 1;
@@ -350,28 +403,60 @@ std::string KeyedStage::Impl::segment(std::uint8_t group,
   return seal_segment(SegmentContent::kKeyGroup, body);
 }
 
+Result<> KeyedStage::Impl::fill(std::uint32_t handle, const PartSources& sources, std::string_view row,
+                                std::uint32_t epoch) {
+  std::byte* record = records.at(handle);
+  StateReader reader(row);
+  codec->load(record, sources, reader);
+  auto& header = part<EntityHeader>(record, 0);
+  if (!reader.complete()) {
+    return error(ErrorCode::kCorrupt, fmt::format("state of '{}': the row of entity {:016x} {}", codec->schema().key,
+                                                  header.hash, reader.mistake()));
+  }
+  if (epoch == 0) {
+    tracker->note_change(handle, record);
+  } else {
+    tracker->note_loaded(header, epoch);
+  }
+  return {};
+}
+
+std::uint32_t KeyedStage::Impl::bring_back(std::uint64_t hash, std::uint32_t cold) {
+  const std::uint8_t group = cold_group(cold);
+  const std::uint32_t epoch = cold & kColdEpochMax;
+  const std::uint32_t handle = new_record(hash, group);
+  auto row = read_cold(hash, group, epoch);
+  Result<> filled = row ? fill(handle, own_sources, *row, epoch) : std::unexpected(row.error());
+  // The entity goes on from nothing, so that the batch can be finished; the fault keeps its verdicts from leaving.
+  if (!filled && !fault) fault = filled.error();
+  table.replace(hash, handle);
+  --num_cold;
+  return handle;
+}
+
 Result<> KeyedStage::Impl::load_row(const PartSources& sources, std::uint64_t hash, std::uint8_t group,
-                                    std::string_view row) {
+                                    std::string_view row, std::uint32_t epoch) {
   if (table.find(hash) != KeyTable::kNone) {
     return error(ErrorCode::kInvalidArgument,
                  fmt::format("state of '{}': entity {:016x} is here already; forget it before its state is loaded",
                              codec->schema().key, hash));
   }
-  std::byte* record = records.at(entity_of(hash, group));
-  StateReader reader(row);
-  codec->load(record, sources, reader);
-  if (reader.complete()) return {};
-  codec->release(record);
-  records.release(table.erase(hash));
-  return error(ErrorCode::kCorrupt,
-               fmt::format("state of '{}': the row of entity {:016x} {}", codec->schema().key, hash, reader.mistake()));
+  const std::uint32_t handle = entity_of(hash, group);
+  auto filled = fill(handle, sources, row, epoch);
+  if (!filled) free_record(table.erase(hash));
+  return filled;
 }
 
 const StateSchema& KeyedStage::schema() const { return impl_->codec->schema(); }
 
+StateReport KeyedStage::compare(const StateSchema& saved) const {
+  return match_parts(schema(), impl_->codec->readers(), saved).report;
+}
+
 std::string KeyedStage::save_group(std::uint8_t group) const {
   std::vector<std::pair<std::uint64_t, std::uint32_t>> entities;
   impl_->table.for_each([&](std::uint64_t hash, std::uint32_t handle) {
+    if (is_cold(handle)) return;
     if (part<EntityHeader>(impl_->records.at(handle), 0).group == group) entities.emplace_back(hash, handle);
   });
   return impl_->segment(group, entities);
@@ -380,6 +465,7 @@ std::string KeyedStage::save_group(std::uint8_t group) const {
 void KeyedStage::save_groups(const std::function<void(std::uint8_t, std::string)>& write) const {
   std::array<std::vector<std::pair<std::uint64_t, std::uint32_t>>, kKeyGroups> groups;
   impl_->table.for_each([&](std::uint64_t hash, std::uint32_t handle) {
+    if (is_cold(handle)) return;
     groups[part<EntityHeader>(impl_->records.at(handle), 0).group].emplace_back(hash, handle);
   });
   for (std::size_t group = 0; group < groups.size(); ++group) {
@@ -416,7 +502,7 @@ Result<StateReport> KeyedStage::load(std::string_view segment) {
       if (!reader.ok()) break;
       if (hash <= before) return corrupt("its entities are not in ascending order");
       before = hash;
-      if (auto loaded = impl.load_row(sources, hash, group, row); !loaded) return loaded;
+      if (auto loaded = impl.load_row(sources, hash, group, row, 0); !loaded) return loaded;
       added.push_back(hash);
     }
     return reader.complete() ? Result<>() : corrupt(reader.mistake());
@@ -432,31 +518,111 @@ Result<StateReport> KeyedStage::load(std::string_view segment) {
 std::optional<std::uint8_t> KeyedStage::group_of(std::uint64_t key_hash) const {
   const std::uint32_t handle = impl_->table.find(key_hash);
   if (handle == KeyTable::kNone) return std::nullopt;
+  if (is_cold(handle)) return cold_group(handle);
   return part<EntityHeader>(impl_->records.at(handle), 0).group;
 }
 
 bool KeyedStage::save_entity(std::uint64_t key_hash, std::string& row) const {
   const std::uint32_t handle = impl_->table.find(key_hash);
-  if (handle == KeyTable::kNone) return false;
+  if (handle == KeyTable::kNone || is_cold(handle)) return false;
   impl_->codec->save(impl_->records.at(handle), row);
   return true;
 }
 
 Result<> KeyedStage::load_entity(const StateSchema& saved, std::uint64_t key_hash, std::uint8_t group,
-                                 std::string_view row) {
+                                 std::string_view row, std::uint32_t epoch) {
   CHECK(key_hash != 0 && group < kKeyGroups);
   Impl& impl = *impl_;
-  if (saved.plan_hash == schema().plan_hash) return impl.load_row(impl.own_sources, key_hash, group, row);
-  return impl.load_row(match_parts(schema(), impl.codec->readers(), saved), key_hash, group, row);
+  if (saved.plan_hash == schema().plan_hash) return impl.load_row(impl.own_sources, key_hash, group, row, epoch);
+  if (impl.other_plan != saved.plan_hash) {
+    impl.other_sources = match_parts(schema(), impl.codec->readers(), saved);
+    impl.other_plan = saved.plan_hash;
+  }
+  return impl.load_row(impl.other_sources, key_hash, group, row, epoch);
 }
 
 bool KeyedStage::forget(std::uint64_t key_hash) {
-  const std::uint32_t handle = impl_->table.erase(key_hash);
+  Impl& impl = *impl_;
+  const std::uint32_t handle = impl.table.erase(key_hash);
   if (handle == KeyTable::kNone) return false;
-  impl_->codec->release(impl_->records.at(handle));
-  impl_->records.release(handle);
+  if (is_cold(handle)) {
+    impl.tracker->note_forgotten(key_hash, cold_group(handle));
+    --impl.num_cold;
+    return true;
+  }
+  impl.tracker->note_forgotten(impl.records.at(handle));
+  impl.free_record(handle);
   return true;
 }
+
+void KeyedStage::track_changes() {
+  CHECK(entities() == 0);
+  impl_->tracker->start();
+}
+
+void KeyedStage::begin_capture(std::uint32_t epoch, bool all) { impl_->tracker->begin(epoch, all); }
+
+bool KeyedStage::capture(std::size_t rows_max, CapturedRows& out) { return impl_->tracker->capture(rows_max, out); }
+
+void KeyedStage::capture_lost() {
+  impl_->tracker->lost([this](std::uint64_t hash) { return impl_->table.find(hash) != KeyTable::kNone; });
+}
+
+std::size_t KeyedStage::changed() const { return impl_->tracker->changed(); }
+
+void KeyedStage::keep_cold(ColdReader read) { impl_->read_cold = std::move(read); }
+
+Result<> KeyedStage::add_cold(std::uint64_t key_hash, std::uint8_t group, std::uint32_t epoch) {
+  CHECK(key_hash != 0 && impl_->read_cold);
+  bool added = false;
+  impl_->table.find_or_add(key_hash, [&] { return cold_handle(group, epoch); }, added);
+  if (!added) {
+    return error(ErrorCode::kInvalidArgument,
+                 fmt::format("state of '{}': entity {:016x} is here already", schema().key, key_hash));
+  }
+  ++impl_->num_cold;
+  return {};
+}
+
+// The clock of page replacement: a second chance for what was used since the hand last passed.
+std::size_t KeyedStage::evict(std::size_t entities_max, std::uint32_t published) {
+  Impl& impl = *impl_;
+  if (!impl.read_cold || impl.tracker->capturing_all()) return 0;
+  std::size_t evicted = 0;
+  for (std::size_t looks = 0; looks < entities_max * kLooksPerEviction && evicted < entities_max; ++looks) {
+    impl.hand = impl.records.after(impl.hand);
+    if (impl.hand == RecordPool::kNone) continue;
+    auto& header = part<EntityHeader>(impl.records.at(impl.hand), 0);
+    if (header.hash == 0) continue;
+    if (header.used != 0) {
+      header.used = 0;
+      continue;
+    }
+    if (!impl.tracker->is_clean(header) || header.row_epoch > published) continue;
+    impl.table.replace(header.hash, cold_handle(header.group, header.row_epoch));
+    impl.free_record(impl.hand);
+    ++impl.num_cold;
+    ++evicted;
+  }
+  return evicted;
+}
+
+void KeyedStage::expire(std::int64_t tick_ms, std::size_t looks) {
+  Impl& impl = *impl_;
+  if (impl.forget_ms == 0) return;
+  for (std::size_t i = 0; i < looks; ++i) {
+    impl.expiry_hand = impl.records.after(impl.expiry_hand);
+    if (impl.expiry_hand == RecordPool::kNone) continue;
+    const auto& header = part<EntityHeader>(impl.records.at(impl.expiry_hand), 0);
+    if (header.hash != 0 && header.started != 0 && impl.is_forgotten(header, tick_ms)) forget(header.hash);
+  }
+}
+
+std::size_t KeyedStage::resident() const { return impl_->table.size() - impl_->num_cold; }
+
+std::size_t KeyedStage::free_records() const { return impl_->records.free_records(); }
+
+const std::optional<Error>& KeyedStage::fault() const { return impl_->fault; }
 
 std::size_t KeyedStage::entities() const { return impl_->table.size(); }
 

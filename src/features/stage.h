@@ -12,6 +12,7 @@
 #include "core/event.h"
 #include "core/result.h"
 #include "features/plan.h"
+#include "features/state/captured_rows.h"
 #include "features/state/segment.h"
 
 namespace alcedo::features {
@@ -67,8 +68,11 @@ class KeyedStage {
 
   /// What rows and segments of this stage hold.
   const StateSchema& schema() const;
-  /// The state of the entities of key group `group`, between two batches, as a segment. The same state gives the same
-  /// bytes, whatever workers, batches and checkpoints it went through. Cost: looks at all entities.
+  /// What would become of state of another schema here, without loading any.
+  StateReport compare(const StateSchema& saved) const;
+  /// The state of the entities of key group `group`, without cold ones, between two batches, as a segment. The same
+  /// state gives the same bytes, whatever workers, batches and checkpoints it went through. Cost: looks at all
+  /// entities.
   std::string save_group(std::uint8_t group) const;
   /// The same for every key group that has entities, in ascending order, with one look at all entities.
   void save_groups(const std::function<void(std::uint8_t group, std::string segment)>& write) const;
@@ -82,12 +86,46 @@ class KeyedStage {
   std::optional<std::uint8_t> group_of(std::uint64_t key_hash) const;
   /// Appends an entity's row, without schema or checksum: for a store that keeps both by itself. False: it is not here.
   bool save_entity(std::uint64_t key_hash, std::string& row) const;
-  /// Adds an entity of `schema`'s plan (the same plan_hash as schema()'s is fastest). Errors: as of load(); the entity
-  /// has not been added then.
-  Result<> load_entity(const StateSchema& schema, std::uint64_t key_hash, std::uint8_t group, std::string_view row);
+  /// Adds an entity of `schema`'s plan (the same plan_hash as schema()'s is fastest). `epoch`: of the store's that
+  /// holds this row; 0: the next capture is to take it. Errors: as of load(); the entity has not been added then.
+  Result<> load_entity(const StateSchema& schema, std::uint64_t key_hash, std::uint8_t group, std::string_view row,
+                       std::uint32_t epoch = 0);
   /// Gives back all memory of an entity. Its next event begins anew, unless its row is loaded before. False: it is not
   /// here.
   bool forget(std::uint64_t key_hash);
+
+  /// From now on it is known what changed since the last capture; before the first entity.
+  void track_changes();
+  /// The state as it is now is to become the store's epoch `epoch`: the rows that changed since the last capture, or of
+  /// all entities. Cost: constant; nothing is copied yet. The last capture must be complete.
+  void begin_capture(std::uint32_t epoch, bool all);
+  /// Appends up to `rows_max` rows of that state to `out`, whatever events came meanwhile. True: there are no more.
+  bool capture(std::size_t rows_max, CapturedRows& out);
+  /// The last capture will not become an epoch after all: the next one is of all entities.
+  void capture_lost();
+  std::size_t changed() const;
+
+  /// Reads the row of an entity that was evicted. Errors end up in fault().
+  using ColdReader =
+      std::function<Result<std::string>(std::uint64_t key_hash, std::uint8_t group, std::uint32_t epoch)>;
+  /// Entities may be left to a store, and come back when they are next needed. `read` is called in process(), by its
+  /// thread.
+  void keep_cold(ColdReader read);
+  /// An entity whose row is in epoch `epoch` of the store, and not here. Errors: kInvalidArgument, it is here already.
+  Result<> add_cold(std::uint64_t key_hash, std::uint8_t group, std::uint32_t epoch);
+  /// Gives back the memory of up to `entities_max` entities that were not used lately and that epoch `published` or one
+  /// before it holds as they are. Cost: looks at up to 8 times as many. Returns how many. Not while all are captured.
+  std::size_t evict(std::size_t entities_max, std::uint32_t published);
+  /// Gives back the memory of entities that are forgotten as of `tick_ms`, the time of the last tick before all later
+  /// events: looks at up to `looks` entities, going on where the last call ended. Nobody can tell whether it is called.
+  /// Cold entities stay until they are next needed.
+  void expire(std::int64_t tick_ms, std::size_t looks);
+  /// Entities whose memory is here; the others are cold.
+  std::size_t resident() const;
+  /// Records that new or returning entities can have without more memory from the system.
+  std::size_t free_records() const;
+  /// A cold row could not be read: what process() wrote since is of no use.
+  const std::optional<Error>& fault() const;
 
   std::size_t entities() const;
   std::size_t state_bytes() const;

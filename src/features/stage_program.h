@@ -66,12 +66,17 @@ struct DeviationStep {
 
 /// Start of every record.
 struct EntityHeader {
-  std::int64_t clock_ms;   // time of the newest accepted event
-  std::uint32_t counters;  // 1 + handle of the last counter readings; 0: the entity never had a counter
-  std::uint8_t started;    // 0: made for an event that is not yet worked off
-  std::uint8_t group;      // the key group, which moves between workers as one
-  std::uint16_t reserved;
+  std::int64_t clock_ms;     // time of the newest accepted event
+  std::uint64_t hash;        // of its key; 0: a record that is free
+  std::uint32_t counters;    // 1 + handle of the last counter readings; 0: the entity never had a counter
+  std::uint32_t row_epoch;   // of the checkpoint that has its newest row; 0: none
+  std::uint32_t mark;        // whether its newest row has been captured: ChangeTracker's
+  std::uint8_t started;      // 0: made for an event that is not yet worked off
+  std::uint8_t group;        // the key group, which moves between workers as one
+  std::uint8_t used;         // since the last search for cold entities
+  std::uint8_t reserved;
 };
+static_assert(sizeof(EntityHeader) == 32);
 
 /// A feature that an operator works.
 struct OperatorStep {

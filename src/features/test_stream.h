@@ -24,6 +24,7 @@ struct TestEvent {
   std::vector<std::string> keys;  // "": missing
   std::uint8_t flags = 0;
   float step = 0;
+  std::int64_t tick_ms = INT64_MIN;
 };
 
 inline EventBatch to_batch(const EventLayout& layout, const std::vector<TestEvent>& events) {
@@ -35,6 +36,7 @@ inline EventBatch to_batch(const EventLayout& layout, const std::vector<TestEven
     batch.header(row).time_ms = events[row].time_ms;
     batch.header(row).flags = events[row].flags;
     batch.header(row).step = events[row].step;
+    batch.header(row).tick_ms = events[row].tick_ms;
     for (std::size_t n = 0; n < layout.numbers.size(); ++n) batch.numbers(row)[n] = events[row].numbers[n];
     for (std::size_t k = 0; k < layout.keys.size(); ++k) {
       const std::string& key = events[row].keys[k];
@@ -231,10 +233,38 @@ inline FeatureOptions state_options(bool money) {
   cards.name = "cards";
   cards.key = 1;
   cards.other_key = 0;
+  const auto of_kind = [](FeatureKind kind, FeatureSpec spec) {
+    spec.kind = kind;
+    return spec;
+  };
+  FeatureSpec shops = of_kind(FeatureKind::kDistinct, velocity("shops", -1, 0, {kMinuteMs, kHourMs}));
+  shops.other_key = 1;
+  FeatureSpec holders = of_kind(FeatureKind::kDistinct, velocity("holders", -1, 1, {kMinuteMs, 10 * kMinuteMs}));
+  holders.other_key = 0;
+  holders.including = true;
+  const FeatureSpec sizes =
+      of_kind(FeatureKind::kQuantiles, velocity("sizes", 0, 0, {kMinuteMs, 5 * kMinuteMs, 6 * kHourMs}));
+  FeatureSpec levels = of_kind(FeatureKind::kQuantiles, velocity("levels", 1, 1, {2 * kMinuteMs, 30 * kMinuteMs}));
+  levels.including = true;
+  const FeatureSpec week = of_kind(FeatureKind::kSeason, baseline("week", 0, 0, kDayMs, 5));
+  const FeatureSpec hours = of_kind(FeatureKind::kSeason, baseline("hours", 1, 1, 2 * kHourMs, 3));
+  const FeatureSpec middle = of_kind(FeatureKind::kRobust, baseline("middle", 1, 1, kHourMs, 10));
+  FeatureSpec drift = of_kind(FeatureKind::kCusum, baseline("drift", 1, 1, kHourMs, 10));
+  drift.accept_ms = 2 * kMinuteMs;
+  const FeatureSpec shift = of_kind(FeatureKind::kCusum, baseline("shift", 0, 0, 6 * kHourMs, 5));
+  FeatureSpec together = of_kind(FeatureKind::kCorrelation, velocity("together", 0, 1, {10 * kMinuteMs, kHourMs}));
+  together.number_2 = 1;
+  // The devices stand for names of metrics.
+  FeatureSpec metrics = of_kind(FeatureKind::kCorrelation, velocity("metrics", 1, 0, {kHourMs}));
+  metrics.other_key = 1;
+  metrics.metrics = {"device1", "device2"};
   const auto first = static_cast<std::uint32_t>(options.features.size());
-  options.features.insert(options.features.end(), {travel, pair, about, cards});
+  options.features.insert(options.features.end(), {travel, pair, about, cards, shops, holders, sizes, levels, week,
+                                                   hours, middle, drift, shift, together, metrics});
   options.deviations.push_back({first + 1, "rarity", DeviationMethod::kQuartiles});
   options.deviations.push_back({first, "speed_kmh", DeviationMethod::kEwma});
+  options.deviations.push_back({first + 6, "p50_5m", DeviationMethod::kEwma});
+  options.deviations.push_back({first + 13, "r_1h", DeviationMethod::kQuartiles});
   return options;
 }
 

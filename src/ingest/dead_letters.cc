@@ -170,8 +170,12 @@ Result<> DeadLetters::open_file() {
     return error(ErrorCode::kIo,
                  fmt::format("{}: cannot restrict the dead letters to their owner: {}", path_, cause(code)));
   }
-  if (fd_ >= 0) ::close(fd_);
-  fd_ = fd;
+  {
+    const std::scoped_lock no_sync(sync_mutex_);
+    if (fd_ >= 0 && unsynced_.exchange(false) && ::fdatasync(fd_) != 0) sync_failed_ = true;
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = fd;
+  }
   // Moved away and begun anew: what sync() promises needs the name as well.
   if (auto named = sync_parent_directory(path_); !named) return named;
   size_bytes_ = static_cast<std::uint64_t>(info.st_size);
@@ -255,6 +259,7 @@ Result<bool> DeadLetters::append(const DeadLetter& letter) {
     return error(ErrorCode::kIo, fmt::format("{}: writing failed: {}", path_, cause(code)));
   }
   size_bytes_ += line.size();
+  unsynced_ = true;
   known_.insert(place);
   ++counts_[letter.reason];
   ++written_;
@@ -262,7 +267,13 @@ Result<bool> DeadLetters::append(const DeadLetter& letter) {
 }
 
 Result<> DeadLetters::sync() {
-  if (::fdatasync(fd_) != 0) return error(ErrorCode::kIo, fmt::format("{}: sync failed: {}", path_, cause(errno)));
+  const std::scoped_lock one_at_a_time(sync_mutex_);
+  if (!sync_failed_ && !unsynced_.exchange(false)) return {};
+  // After a failed sync nobody knows what the disk holds, whatever a second one says.
+  if (sync_failed_ || ::fdatasync(fd_) != 0) {
+    sync_failed_ = true;
+    return error(ErrorCode::kIo, fmt::format("{}: sync failed: {}", path_, cause(errno)));
+  }
   return {};
 }
 

@@ -1,6 +1,8 @@
 // Delivers only what stands in the log: what a verdict was made of can then be read again after a crash.
 #include "ingest/logged_source.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "core/check.h"
@@ -26,7 +28,7 @@ Result<ReadState> LoggedSource::read(std::int32_t partition, RawBatch& out, std:
     const std::size_t bytes_before = out.size_bytes();
     LogEntry entry;
     while (out.size() - records_before < records_max && out.size_bytes() - bytes_before < kBatchBytesMax) {
-      auto has = reader_.next(entry);
+      auto has = reader_->next(entry);
       if (!has && out.size() == records_before) return std::unexpected(has.error());
       if (!has || !*has) break;  // an error comes again with the next call, after what was read before it
       RawRecord record;
@@ -46,6 +48,20 @@ Result<ReadState> LoggedSource::read(std::int32_t partition, RawBatch& out, std:
     if (*taken == ReadState::kEnd) ended_ = true;
     if (*taken == ReadState::kIdle) return ReadState::kIdle;
   }
+}
+
+// The log's own checksums tell what has changed.
+Result<> LoggedSource::skip_to(std::int32_t partition, std::int64_t offset, std::uint64_t /*fingerprint*/,
+                               const std::atomic<bool>& /*stopping*/) {
+  CHECK(partition == 0);
+  if (offset > log_->end_offset()) {
+    return error(ErrorCode::kCorrupt,
+                 fmt::format("{}: the log of this source ends at record {}, but {} had been read from it before: records "
+                             "that were durable are gone. Restore the directory, or give a --data directory of its own",
+                             log_->directory(), log_->end_offset(), offset));
+  }
+  reader_ = std::make_unique<LocalLog::Reader>(log_->reader(offset));
+  return {};
 }
 
 }  // namespace alcedo::ingest

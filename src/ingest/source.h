@@ -1,6 +1,7 @@
 // Where records come from: one interface for files, stdin, this machine's metrics and the simulator.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -48,6 +49,12 @@ class Source {
   /// called. Errors: kIo, kCorrupt (a truncated gzip): what was read before the fault has been delivered.
   virtual Result<ReadState> read(std::int32_t partition, RawBatch& out, std::size_t records_max,
                                  std::chrono::milliseconds wait) = 0;
+  /// Goes on behind what an earlier process took: the next record that read() gives has offset `offset` or, where a
+  /// log's retention has passed it, the first that is left. Before the partition's first read(). Ends early when
+  /// `stopping` becomes true. Errors: those of read(); kCorrupt: what is before is not what was read then, by
+  /// `fingerprint`, that of all records before (0: not known). Cost: this one reads and drops what is before.
+  virtual Result<> skip_to(std::int32_t partition, std::int64_t offset, std::uint64_t fingerprint,
+                           const std::atomic<bool>& stopping);
   /// Records from this offset on were not in the source when it was opened. Only a source that keeps a log of its own
   /// can say so; others give the largest number.
   virtual std::int64_t fresh_offset() const { return INT64_MAX; }
@@ -56,6 +63,10 @@ class Source {
   /// Wakes a waiting read(), which then returns kEnd soon.
   virtual void stop() {}
 };
+
+/// Of a record and all before it in its partition, whose fingerprint is `before`: tells whether a source has changed.
+/// Cost: a few ns; it sees length, first and last 16 bytes.
+std::uint64_t fingerprint(std::uint64_t before, std::string_view record);
 
 /// A source by URI, as the command line gives it.
 struct SourceUri {

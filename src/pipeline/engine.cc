@@ -9,8 +9,10 @@
 
 #include "contract/fields/money.h"
 #include "core/check.h"
+#include "core/hash.h"
 #include "core/time.h"
 #include "features/operators/operator.h"
+#include "features/state/segment.h"
 
 namespace alcedo::pipeline {
 namespace {
@@ -20,6 +22,13 @@ constexpr std::size_t kParallelRowsMin = 192;
 constexpr std::int64_t kForgetSilentMs = 7 * kDayMs;
 // Positions of one input: its types' evidence first, then what its ticks cause.
 constexpr std::uint32_t kTickIndexFirst = 1U << 16;
+// Entities that each tick looks at: a million within the hour.
+constexpr std::size_t kExpiryLooks = 300;
+// State parts.
+constexpr std::uint64_t kBaselinesPart = 1;
+constexpr std::uint64_t kDeciderPart = 2;
+constexpr std::uint64_t kFolderPart = 3;
+constexpr std::uint64_t kSilenceParts = std::uint64_t{1} << 62U;
 
 std::vector<models::DeviationDetector> make_detectors(const Pipeline& pipeline, const features::FeaturePlan& plan) {
   std::vector<models::DeviationDetector> detectors;
@@ -45,6 +54,34 @@ decide::IncidentFolder::Names names_of(const Pipeline& pipeline) {
   return names;
 }
 
+// All that the scores of a detector depend on besides the state of its features.
+std::uint64_t meaning_of(const models::DetectorSpec& spec, const features::FeatureOptions& options) {
+  std::string meaning =
+      fmt::format("{}|{}|{}", static_cast<int>(spec.kind), static_cast<int>(spec.side), spec.min_change);
+  for (const std::uint32_t index : spec.requests) {
+    const features::DeviationRequest& request = options.deviations[index];
+    meaning +=
+        fmt::format("|{}|{}|{}", features::feature_fingerprint(options.features[request.feature], options.layout),
+                    request.column, static_cast<int>(request.method));
+  }
+  return hash64(meaning);
+}
+
+decide::Decider::Options decider_options(const Pipeline& pipeline) {
+  decide::Decider::Options options{pipeline.anomalies, {}, pipeline.calibrate_events, pipeline.rate_max, {}};
+  for (const auto& spec : pipeline.detectors)
+    options.detectors.push_back({spec.name, meaning_of(spec, pipeline.features)});
+  for (const auto& anomaly : pipeline.anomalies) options.entities.push_back(pipeline.features.layout.keys[anomaly.by]);
+  return options;
+}
+
+std::string watched_as(const Pipeline& pipeline, std::uint32_t type, const std::string& detector) {
+  const auto& anomaly = pipeline.anomalies[type];
+  const auto& keys = pipeline.features.layout.keys;
+  return fmt::format("{}\n{}\n{}\n{}", anomaly.name, detector, keys[anomaly.by],
+                     anomaly.group >= 0 ? keys[static_cast<std::size_t>(anomaly.group)] : "");
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Engine>> Engine::create(const Pipeline& pipeline, WorkerPool& pool) {
@@ -61,7 +98,7 @@ Engine::Engine(const Pipeline& pipeline, WorkerPool& pool, features::FeaturePlan
       stages_(pool.workers()),
       rows_(pool.workers()),
       detectors_(make_detectors(pipeline, plan_)),
-      decider_({pipeline.anomalies, pipeline.detectors.size(), pipeline.calibrate_events, pipeline.rate_max}),
+      decider_(decider_options(pipeline)),
       folder_(names_of(pipeline), pipeline.anomalies) {
   for (auto& stages : stages_) {
     for (std::size_t s = 0; s < plan_.stages().size(); ++s) stages.emplace_back(plan_, s);
@@ -70,7 +107,8 @@ Engine::Engine(const Pipeline& pipeline, WorkerPool& pool, features::FeaturePlan
     for (const auto& vote : pipeline_.anomalies[t].votes) {
       const auto& detector = pipeline_.detectors[vote.detector];
       if (detector.kind == models::DetectorKind::kAbsent) {
-        watches_.push_back({t, vote.detector, decide::SilenceWatch(detector.absent_ms, kForgetSilentMs)});
+        const std::uint64_t part = kSilenceParts | hash64(watched_as(pipeline_, t, detector.name)) >> 2U;
+        watches_.push_back({t, vote.detector, part, decide::SilenceWatch(detector.absent_ms, kForgetSilentMs)});
       }
     }
   }
@@ -115,6 +153,11 @@ void Engine::process(const EventBatch& batch, std::span<const Tick> ticks, Engin
     pool_.run([&](std::size_t w) { score_rows(batch, n * w / workers, n * (w + 1) / workers, out); });
   }
   decide_rows(batch, ticks, out);
+  if (!ticks.empty() && plan_.options().forget_ms > 0) {
+    for (auto& stages : stages_) {
+      for (auto& stage : stages) stage.expire(ticks.back().time_ms, kExpiryLooks + n / 4);
+    }
+  }
 }
 
 void Engine::keep_vectors(const features::VectorStore::Options& options) {
@@ -305,6 +348,138 @@ decide::Explanation Engine::explain(const EventBatch& batch, std::uint32_t row, 
     explanation.reasons.push_back(std::move(reason));
   }
   return explanation;
+}
+
+void Engine::track_changes() {
+  for (auto& stages : stages_) {
+    for (auto& stage : stages) stage.track_changes();
+  }
+}
+
+void Engine::begin_capture(std::uint32_t epoch, bool all) {
+  for (auto& stages : stages_) {
+    for (auto& stage : stages) stage.begin_capture(epoch, all);
+  }
+}
+
+// Stage by stage and, since workers own ascending key groups, in the order of the rows' keys.
+bool Engine::capture(std::size_t rows_max, features::CapturedRows& out) {
+  const std::size_t end = out.rows.size() + rows_max;
+  for (std::size_t s = 0; s < plan_.stages().size(); ++s) {
+    for (auto& stages : stages_) {
+      const std::size_t before = out.rows.size();
+      const bool done = stages[s].capture(end > before ? end - before : 0, out);
+      for (std::size_t i = before; i < out.rows.size(); ++i) out.rows[i].stage = static_cast<std::uint32_t>(s);
+      if (!done) return false;
+    }
+  }
+  return true;
+}
+
+void Engine::capture_lost() {
+  for (auto& stages : stages_) {
+    for (auto& stage : stages) stage.capture_lost();
+  }
+}
+
+Result<> Engine::load_row(std::size_t stage, const features::StateSchema& schema, std::uint8_t group,
+                          std::uint64_t entity, std::string_view row, std::uint32_t epoch, bool cold) {
+  if (group >= kKeyGroups || entity == 0)
+    return error(ErrorCode::kCorrupt, fmt::format("a row of key group {} and entity {:016x}", group, entity));
+  features::KeyedStage& to = stages_[group * stages_.size() / kKeyGroups][stage];
+  return cold ? to.add_cold(entity, group, epoch) : to.load_entity(schema, entity, group, row, epoch);
+}
+
+void Engine::save_parts(std::vector<StatePart>& parts) const {
+  parts.push_back({kBaselinesPart, global_.save()});
+  const auto add = [&](std::uint64_t id, const auto& state) {
+    StatePart part{id, {}};
+    StateWriter writer(part.bytes);
+    state.save(writer);
+    parts.push_back(std::move(part));
+  };
+  add(kDeciderPart, decider_);
+  add(kFolderPart, folder_);
+  for (const Watch& watch : watches_) add(watch.part, watch.silence);
+}
+
+Result<std::string> Engine::load_part(std::uint64_t id, StateReader& reader) {
+  if (id == kBaselinesPart) {
+    auto report = global_.load(reader.bytes(reader.left()));
+    if (!report) return std::unexpected(report.error());
+    return report->same_plan ? std::string() : "baselines over all entities: " + describe(*report);
+  }
+  if (id == kDeciderPart) {
+    const auto report = decider_.load(reader);
+    const auto changed = [](const auto& entry) { return entry.fate != decide::CalibrationReport::Fate::kKept; };
+    const bool any = std::ranges::any_of(report.detectors, changed) || std::ranges::any_of(report.anomalies, changed);
+    return any ? "calibration: " + describe(report) : std::string();
+  }
+  if (id == kFolderPart) {
+    const auto loaded = folder_.load(reader);
+    return loaded.ending == 0 ? std::string()
+                              : fmt::format("{} of {} open incidents are of a type that is no more, and will resolve",
+                                            loaded.ending, loaded.open);
+  }
+  const auto watch = std::ranges::find(watches_, id, &Watch::part);
+  if (watch == watches_.end()) {
+    reader.bytes(reader.left());
+    return "who was silent is forgotten: a vote of an absent detector is no more";
+  }
+  watch->silence.load(reader);
+  watch->loaded = true;
+  return std::string();
+}
+
+void Engine::finish_load() {
+  for (std::uint32_t t = 0; t < pipeline_.anomalies.size(); ++t) {
+    const auto watches = [t](const Watch& watch) { return watch.type == t && watch.loaded; };
+    if (std::ranges::none_of(watches_, watches)) folder_.unpin(t);
+  }
+}
+
+void Engine::keep_cold(const ColdReader& read) {
+  for (auto& stages : stages_) {
+    for (std::uint32_t s = 0; s < stages.size(); ++s) {
+      stages[s].keep_cold([read, s](std::uint64_t entity, std::uint8_t group, std::uint32_t epoch) {
+        return read(s, group, entity, epoch);
+      });
+    }
+  }
+}
+
+bool Engine::evict(std::size_t bytes_max, std::size_t rows, std::uint32_t published) {
+  const std::size_t bytes = state_bytes();
+  if (bytes <= bytes_max) return true;
+  // Memory that is given back stays with the stage for others; beyond the bound more of it must be free.
+  bool enough = true;
+  for (auto& stages : stages_) {
+    for (auto& stage : stages) {
+      const std::size_t over = (bytes - bytes_max) / (bytes_max / 256 + 1);
+      const std::size_t wanted = std::min(2 * rows + stage.resident() / 64 * (1 + over), stage.resident() / 2);
+      const std::size_t free = stage.free_records();
+      if (free < wanted) stage.evict(wanted - free, published);
+      enough = enough && (stage.free_records() >= std::min(rows, wanted));
+    }
+  }
+  return enough;
+}
+
+std::size_t Engine::resident_entities() const {
+  std::size_t sum = 0;
+  for (const auto& stages : stages_) {
+    for (const auto& stage : stages) sum += stage.resident();
+  }
+  return sum;
+}
+
+const Error* Engine::fault() const {
+  for (const auto& stages : stages_) {
+    for (const auto& stage : stages) {
+      if (stage.fault()) return &*stage.fault();
+    }
+  }
+  return nullptr;
 }
 
 std::size_t Engine::entities() const {

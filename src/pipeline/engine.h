@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/event.h"
@@ -18,6 +20,7 @@
 #include "features/stage.h"
 #include "features/vector_store.h"
 #include "models/detector.h"
+#include "pipeline/checkpointer.h"
 #include "pipeline/pipeline_file.h"
 #include "pipeline/sequencer.h"
 #include "pipeline/worker_pool.h"
@@ -58,6 +61,46 @@ class Engine {
   void keep_vectors(const features::VectorStore::Options& options);
   const features::VectorStore* vectors() const { return vectors_.get(); }
 
+  /// From now on what changed between captures is known; before the first batch.
+  void track_changes();
+  /// The state of all entities as it is now is to become epoch `epoch` of a CheckpointStore: what changed since the
+  /// last capture, or all. Cost: constant.
+  void begin_capture(std::uint32_t epoch, bool all);
+  /// Appends up to `rows_max` rows of that state, and those that events overtook, in ascending order of stages and key
+  /// groups. True: there are no more.
+  bool capture(std::size_t rows_max, features::CapturedRows& out);
+  /// The last capture came to nothing: the next one is of all entities.
+  void capture_lost();
+  /// Adds an entity's row of a checkpoint whose stage `stage` had this schema. `cold`: it stays in the store, where
+  /// keep_cold()'s reader finds it; only with the plan that wrote it. Errors: as of KeyedStage::load_entity().
+  Result<> load_row(std::size_t stage, const features::StateSchema& schema, std::uint8_t group, std::uint64_t entity,
+                    std::string_view row, std::uint32_t epoch, bool cold);
+
+  /// What rows of a stage hold; what would become of rows that hold something else.
+  const features::StateSchema& schema(std::size_t stage) const { return stages_.front()[stage].schema(); }
+  features::StateReport compare(std::size_t stage, const features::StateSchema& saved) const {
+    return stages_.front()[stage].compare(saved);
+  }
+  /// Appends the state that is no entity's; ids are below 1000 or above 2^62. Cost: a copy; tens of KB.
+  void save_parts(std::vector<StatePart>& parts) const;
+  /// Takes one of them back, before the first batch. Returns what a person should know of it, or nothing. Errors:
+  /// kCorrupt, or `reader` says what is wrong.
+  Result<std::string> load_part(std::uint64_t id, StateReader& reader);
+  /// When all rows and parts have been loaded.
+  void finish_load();
+
+  using ColdReader = std::function<Result<std::string>(std::uint32_t stage, std::uint8_t group, std::uint64_t entity,
+                                                       std::uint32_t epoch)>;
+  /// Entities that were not used lately may leave memory: evict(). `read` is called by any worker.
+  void keep_cold(const ColdReader& read);
+  /// Between two batches: if the state of entities exceeds `bytes_max`, gives back so many cold ones that the next
+  /// batch of `rows` finds room without more memory. Only such as are in the store as of epoch `published`. False: not
+  /// enough could be given back.
+  bool evict(std::size_t bytes_max, std::size_t rows, std::uint32_t published);
+  std::size_t resident_entities() const;
+  /// A cold entity could not be read: the outputs since then are of no use.
+  const Error* fault() const;
+
   const features::FeaturePlan& plan() const { return plan_; }
   const decide::Decider& decider() const { return decider_; }
   std::size_t num_detectors() const { return pipeline_.detectors.size(); }
@@ -80,7 +123,9 @@ class Engine {
   struct Watch {  // one `absent` vote of one type
     std::uint32_t type = 0;
     std::uint32_t detector = 0;
+    std::uint64_t part = 0;  // its StatePart::id
     decide::SilenceWatch silence;
+    bool loaded = false;
   };
 
   Pipeline pipeline_;

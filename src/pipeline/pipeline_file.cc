@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "core/time.h"
 #include "pipeline/pipeline_file_sections.h"
 #include "pipeline/yaml_reader.h"
 
@@ -35,6 +36,8 @@ void read_name(Draft& draft, MapReader& top) {
   draft.pipeline.name = *name;
 }
 
+constexpr std::int64_t kForgetDefaultMs = 90 * kDayMs;
+
 void read_calibration(Draft& draft, MapReader& top) {
   if (const YamlNode* node = top.take("calibrate_events")) {
     const auto count = read_integer(*node, draft.mistakes, 100, 1'000'000'000);
@@ -45,14 +48,37 @@ void read_calibration(Draft& draft, MapReader& top) {
   }
 }
 
+// After the features: no window may reach back further than an entity is remembered.
+void read_forget(Draft& draft, MapReader& top) {
+  auto& features = draft.pipeline.features;
+  features.forget_ms = kForgetDefaultMs;
+  const YamlNode* node = top.take("forget");
+  if (node == nullptr) return;
+  if (node->is_scalar() && node->text == "never") {
+    features.forget_ms = 0;
+    return;
+  }
+  const auto forget_ms = read_duration(*node, draft.mistakes, kMinuteMs, 3660 * kDayMs, "90d (or never)");
+  if (!forget_ms) return;
+  features.forget_ms = *forget_ms;
+  for (const auto& feature : features.features) {
+    for (const std::int64_t window_ms : feature.windows_ms) {
+      if (window_ms <= *forget_ms) continue;
+      draft.mistakes.add(*node, fmt::format("is shorter than the window {} of feature '{}'; expected at least that",
+                                            format_duration(window_ms), feature.name));
+      return;
+    }
+  }
+}
+
 void read_all(Draft& draft, const YamlNode& root) {
   MapReader top(root, draft.mistakes,
                 "the sections of a pipeline: pipeline, events, entities, features, detectors, anomalies, alerts");
   if (!top.is_map()) return;
   // In the order in which messages list them.
-  static const std::vector<std::string> kSections{"pipeline",  "events",  "labels",           "entities",
-                                                  "score",     "windows", "features",         "detectors",
-                                                  "anomalies", "alerts",  "calibrate_events", "rate_max"};
+  static const std::vector<std::string> kSections{"pipeline",         "events",   "labels",    "entities",  "score",
+                                                  "windows",          "features", "detectors", "anomalies", "alerts",
+                                                  "calibrate_events", "rate_max", "forget"};
   for (const std::string& section : kSections) top.take(section);
   read_name(draft, top);
   read_events(draft, top);
@@ -60,6 +86,7 @@ void read_all(Draft& draft, const YamlNode& root) {
   read_entities(draft, top);
   read_score(draft, top);
   read_features(draft, top);
+  read_forget(draft, top);
   read_detectors(draft, top);
   read_calibration(draft, top);
   read_anomalies(draft, top);

@@ -72,6 +72,7 @@ alerts:
   - {to: file, default: true, path: out/alerts.ndjson}
 rate_max: 0.3%
 calibrate_events: 5000
+forget: 30d
 )";
 
 LoadedPipeline parse_payments() { return parse_pipeline(kPayments, "folder/pipeline.yaml"); }
@@ -95,6 +96,7 @@ TEST(PipelineFileTest, EventsAndDefaults) {
   EXPECT_THAT(p.events.private_fields, ElementsAre("card_id"));
   EXPECT_EQ(p.duplicates, 1'000'000U);
   EXPECT_EQ(p.calibrate_events, 5'000U);
+  EXPECT_EQ(p.features.forget_ms, 30 * kDayMs);
   EXPECT_DOUBLE_EQ(p.rate_max, 0.003);
   EXPECT_EQ(p.score.by, 0U);
 }

@@ -62,6 +62,7 @@ RunnerStats Runner::stats() const {
 Result<> Runner::warm_up(ingest::Source& source) {
   engine_->set_alerting(false);
   auto done = drive(source, kWarmUpPartitions);
+  warmed_up_ = !stopping();
   engine_->set_alerting(true);
   paced_from_ms_ = INT64_MIN;
   return done;
@@ -81,8 +82,17 @@ Result<> Runner::drive(ingest::Source& source, std::int32_t partition_base) {
     source_ = &source;
   }
   fresh_offset_ = source.fresh_offset();
+  for (std::int32_t p = 0; p < static_cast<std::int32_t>(source.num_partitions()); ++p) {
+    const auto place = places_.find(partition_base + p);
+    if (place == places_.end()) continue;
+    if (auto r = source.skip_to(p, place->second.offset, place->second.fingerprint, stop_); !r) return r;
+    rows_of_partition_[partition_base + p] = place->second.offset;
+  }
   auto done = source.merge_by_time() && source.num_partitions() > 1 ? drive_merged(source, partition_base)
                                                                     : drive_one(source, partition_base);
+  Result<> drained = committer_ ? committer_->drain() : Result<>{};
+  const bool warming = partition_base == kWarmUpPartitions;
+  if (checkpointer_ && done && drained && !(warming && !stopping())) last_checkpoint();
   {
     const std::scoped_lock lock(mutex_);
     source_ = nullptr;
@@ -91,9 +101,8 @@ Result<> Runner::drive(ingest::Source& source, std::int32_t partition_base) {
     rows_of_file_[source.partition(partition - partition_base).file] += rows;
   }
   rows_of_partition_.clear();
-  if (committer_) {
-    if (auto drained = committer_->drain(); !drained) return drained;
-  }
+  places_.clear();
+  if (!drained) return drained;
   return done;
 }
 
@@ -263,6 +272,10 @@ Result<> Runner::drive_one(ingest::Source& source, std::int32_t partition_base) 
         if (item.state == ingest::ReadState::kIdle && options_.live) {
           if (auto r = time_passes(); !r) return r;
         }
+        // Nobody waits: a checkpoint may take its time until something comes.
+        do {
+          if (auto r = keep_state(0); !r) return r;
+        } while (checkpointer_ && checkpointer_->reading() && more && !reader.has_item());
         reader.give_back(std::move(item.raw));
         continue;
       }
@@ -300,8 +313,15 @@ Result<> Runner::process_raw(const RawBatch& raw, EventBatch& batch, std::vector
     stats_.empty += empty;
     for (const auto& rejected : rejected_) stats_.empty -= rejected.size();
   }
-  if (!raw.empty()) rows_of_partition_[raw[0].partition] += static_cast<std::int64_t>(raw.size());
-  return process(batch);
+  if (!raw.empty()) {
+    rows_of_partition_[raw[0].partition] += static_cast<std::int64_t>(raw.size());
+    CheckpointRecord::Place& place = places_[raw[0].partition];
+    place.offset = raw[raw.size() - 1].offset + 1;
+    for (std::size_t i = 0; i < raw.size(); ++i)
+      place.fingerprint = ingest::fingerprint(place.fingerprint, raw.bytes(i));
+  }
+  if (auto r = process(batch); !r) return r;
+  return keep_state(batch.order.size());
 }
 
 /// Decoded records of one partition and how far they have been taken.
@@ -310,20 +330,37 @@ struct Runner::Chunk {
   RawBatch raw;
   EventBatch batch;
   std::vector<std::uint32_t> counts;
+  std::vector<std::pair<std::uint32_t, contract::Decoded>> rejected;  // in order
+  std::size_t next_rejected = 0;
   std::size_t record = 0;
   std::uint32_t part = 0;
   bool ended = false;
-  Result<> fault;
 
-  /// Moves to the next record that has an event; false when there is none.
-  bool settle() {
-    while (record < raw.size() && part >= counts[record]) {
-      ++record;
-      part = 0;
-    }
-    return record < raw.size();
-  }
+  bool has_event() const { return record < raw.size(); }
 };
+
+Result<> Runner::settle(Chunk& chunk) {
+  while (chunk.record < chunk.raw.size() && chunk.part >= chunk.counts[chunk.record]) {
+    const bool is_rejected =
+        chunk.next_rejected < chunk.rejected.size() && chunk.rejected[chunk.next_rejected].first == chunk.record;
+    if (is_rejected) {
+      const auto& decoded = chunk.rejected[chunk.next_rejected++].second;
+      if (auto r = set_aside(chunk.raw, chunk.record, to_string(decoded.reject), decoded.message); !r) return r;
+    }
+    const std::int32_t partition = chunk.raw[chunk.record].partition;
+    CheckpointRecord::Place& place = places_[partition];
+    place.offset = chunk.raw[chunk.record].offset + 1;
+    place.part = 0;
+    place.fingerprint = ingest::fingerprint(place.fingerprint, chunk.raw.bytes(chunk.record));
+    ++rows_of_partition_[partition];
+    const std::scoped_lock lock(mutex_);
+    ++stats_.records;
+    stats_.empty += chunk.counts[chunk.record] == 0 && !is_rejected ? 1 : 0;
+    ++chunk.record;
+    chunk.part = 0;
+  }
+  return {};
+}
 
 Result<> Runner::drive_merged(ingest::Source& source, std::int32_t partition_base) {
   const std::size_t fanout = decoder_.events_per_record_max();
@@ -340,13 +377,16 @@ Result<> Runner::drive_merged(ingest::Source& source, std::int32_t partition_bas
     rows = 0;
   };
   const auto flush = [&]() -> Result<> {
-    auto done = merged.order.empty() && ticks_.empty() ? Result<>{} : process(merged);
+    const std::size_t taken = merged.order.size();
+    auto done = taken == 0 && ticks_.empty() ? Result<>{} : process(merged);
     restart();
-    return done;
+    return done ? keep_state(taken) : done;
   };
   const auto refill = [&](std::int32_t p) -> Result<> {
     Chunk& chunk = chunks[static_cast<std::size_t>(p)];
-    while (!chunk.settle() && !chunk.ended && !stopping()) {
+    for (;;) {
+      if (auto r = settle(chunk); !r) return r;
+      if (chunk.has_event() || chunk.ended || stopping()) return {};
       if (auto r = flush(); !r) return r;
       chunk.raw.clear();
       auto state =
@@ -358,21 +398,14 @@ Result<> Runner::drive_merged(ingest::Source& source, std::int32_t partition_bas
       decode(chunk.raw, chunk.batch, chunk.counts);
       chunk.record = 0;
       chunk.part = 0;
-      std::size_t rejected_here = 0;
-      for (const auto& rejected : rejected_) {
-        for (const auto& [i, decoded] : rejected) {
-          ++rejected_here;
-          if (auto r = set_aside(chunk.raw, i, to_string(decoded.reject), decoded.message); !r) return r;
-        }
-      }
-      rows_of_partition_[partition_base + p] += static_cast<std::int64_t>(chunk.raw.size());
-      const auto empty =
-          static_cast<std::size_t>(std::count(chunk.counts.begin(), chunk.counts.end(), 0U)) - rejected_here;
-      const std::scoped_lock lock(mutex_);
-      stats_.records += chunk.raw.size();
-      stats_.empty += empty;
+      chunk.rejected.clear();
+      chunk.next_rejected = 0;
+      for (auto& rejected : rejected_) std::move(rejected.begin(), rejected.end(), std::back_inserter(chunk.rejected));
+      if (chunk.raw.empty()) continue;
+      // Of the record that a checkpoint stands in, some events were taken before.
+      const auto place = places_.find(partition_base + p);
+      if (place != places_.end() && place->second.offset == chunk.raw[0].offset) chunk.part = place->second.part;
     }
-    return {};
   };
   restart();
   for (std::int32_t p = 0; p < partitions; ++p) {
@@ -384,7 +417,7 @@ Result<> Runner::drive_merged(ingest::Source& source, std::int32_t partition_bas
     std::int32_t at = 0;
     for (std::int32_t p = 0; p < partitions; ++p) {
       Chunk& chunk = chunks[static_cast<std::size_t>(p)];
-      if (!chunk.settle()) continue;
+      if (!chunk.has_event()) continue;
       if (first == nullptr || chunk.batch.header(chunk.record * fanout + chunk.part).time_ms <
                                   first->batch.header(first->record * fanout + first->part).time_ms) {
         first = &chunk;
@@ -399,10 +432,12 @@ Result<> Runner::drive_merged(ingest::Source& source, std::int32_t partition_bas
     if (auto r = admit(merged, static_cast<std::uint32_t>(rows), first->raw, first->record); !r) return r;
     ++rows;
     ++first->part;
+    places_[partition_base + at].part = first->part;
+    if (auto r = settle(*first); !r) return r;
     if (rows == options_.batch_events_max) {
       if (auto r = flush(); !r) return r;
     }
-    if (!first->settle()) {
+    if (!first->has_event()) {
       if (auto r = refill(at); !r) return r;
     }
   }
@@ -463,6 +498,7 @@ Result<> Runner::process_paced(EventBatch& batch) {
     if (auto r = process_now(batch, done, last); !r) return r;
     done = last;
   }
+  torn_ = done < order.size();
   return {};
 }
 

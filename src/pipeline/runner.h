@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "core/result.h"
 #include "ingest/dead_letters.h"
 #include "ingest/source.h"
+#include "pipeline/checkpointer.h"
 #include "pipeline/engine.h"
 #include "pipeline/journal.h"
 #include "pipeline/pipeline_file.h"
@@ -69,6 +71,9 @@ class Runner {
     std::size_t served_entities_max = 0;          // newest vectors kept of each keyed stage, for readers; 0: none
     ingest::DeadLetters* dead_letters = nullptr;  // null: counted only
     Journal* journal = nullptr;
+    std::string checkpoints;  // directory of a CheckpointStore; empty: none are made
+    std::int64_t checkpoint_every_ms = 20'000;
+    std::size_t state_bytes_max = 0;                     // entities beyond it stay in the checkpoints; 0: all in memory
     alert::Ledger* ledger = nullptr;                     // null: changes only go to on_batch
     std::function<void()> on_commit;                     // after the ledger took changes (wakes the delivery)
     std::function<void(const BatchView&)> on_batch;      // after each batch, on the engine's thread
@@ -77,6 +82,15 @@ class Runner {
 
   static Result<std::unique_ptr<Runner>> create(const Pipeline& pipeline, Options options);
   ~Runner();
+
+  /// Goes on from the newest checkpoint that is whole; before warm_up() and run(). Nothing happens without one, or
+  /// without Options::checkpoints. Errors: those of CheckpointStore; kCorrupt and kInvalidArgument naming the directory
+  /// and what to do, where checkpoints do not fit the journal or the pipeline.
+  Result<> restore();
+  /// What a person should know of restore(): features that begin anew, checkpoints that were refused.
+  const std::vector<std::string>& restore_notes() const { return restore_notes_; }
+  /// A checkpoint says that all history has been learnt.
+  bool warmed_up() const { return warmed_up_; }
 
   /// History first: learnt from, nothing alerts. Errors as run().
   Result<> warm_up(ingest::Source& source);
@@ -98,6 +112,8 @@ class Runner {
   Result<> drive(ingest::Source& source, std::int32_t partition_base);
   Result<> drive_one(ingest::Source& source, std::int32_t partition_base);
   Result<> drive_merged(ingest::Source& source, std::int32_t partition_base);
+  /// Moves to the next record that has an event, or to the chunk's end. What it passes is counted and set aside.
+  Result<> settle(Chunk& chunk);
   Result<> process_raw(const RawBatch& raw, EventBatch& batch, std::vector<std::uint32_t>& counts);
   void decode(const RawBatch& raw, EventBatch& batch, std::vector<std::uint32_t>& counts);
   Result<> set_aside(const RawBatch& raw, std::size_t i, std::string_view reason, std::string_view message);
@@ -116,6 +132,17 @@ class Runner {
   /// there whole. Returns the first record of `raw` to take.
   std::size_t resume_after_retention(const RawBatch& raw);
   void count_truth(const EventBatch& batch);
+  /// Between two batches: makes checkpoints and leaves cold entities to them.
+  Result<> keep_state(std::size_t rows);
+  void begin_checkpoint();
+  /// Everything so far into one more checkpoint, on the way out.
+  void last_checkpoint();
+  Result<> make_durable(std::uint64_t ticket);
+  CheckpointRecord make_record() const;
+  Result<> take_record(std::uint64_t epoch, std::string_view bytes);
+  Result<> take_row(const RowKey& key, std::string_view row, std::uint64_t epoch);
+  Result<> take_part(std::uint64_t id, std::string_view bytes);
+  std::uint64_t processed_sequence() const { return sequencer_.next_sequence() - 1; }
   bool stopping() const { return stop_.load(std::memory_order_relaxed); }
 
   Pipeline pipeline_;
@@ -136,6 +163,16 @@ class Runner {
   std::size_t replay_run_ = 0;
   std::size_t replay_time_ = 0;
   std::int64_t fresh_offset_ = INT64_MAX;  // of the source that is driven
+  std::unique_ptr<Checkpointer> checkpointer_;
+  std::optional<CheckpointRecord> restored_;  // while restore() loads rows
+  std::vector<int> restored_stages_;          // by the checkpoint's stage: the plan's, or -1
+  bool same_plan_ = true;                     // as the checkpoint's
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> restored_ids_;
+  std::vector<std::string> restore_notes_;
+  std::uint64_t checkpointed_sequence_ = 0;  // of the newest checkpoint begun
+  bool warmed_up_ = false;
+  std::map<std::int32_t, CheckpointRecord::Place> places_;  // by partition: what comes next
+  bool torn_ = false;  // more has been admitted than processed: no checkpoint can be made
   std::int64_t paced_from_ms_ = INT64_MIN;
   std::int64_t paced_from_ns_ = 0;
   std::atomic<bool> stop_{false};

@@ -49,6 +49,10 @@ class Runner::Reader {
     changed_.notify_all();
     return item;
   }
+  bool has_item() {
+    const std::scoped_lock lock(mutex_);
+    return !ready_.empty();
+  }
   void give_back(RawBatch raw) {
     const std::scoped_lock lock(mutex_);
     free_.push_back(std::move(raw));
@@ -122,11 +126,25 @@ class Runner::Committer {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return pending_.size() < kPendingMax || fault_ || giving_up_; });
     if (fault_) return std::unexpected(*fault_);
+    added_ += changes.size();
     std::move(changes.begin(), changes.end(), std::back_inserter(pending_));
     sequence_ = sequence;
     source_ = source;
     lock.unlock();
     changed_.notify_all();
+    return {};
+  }
+  /// How much has been added, for wait().
+  std::uint64_t added() {
+    const std::scoped_lock lock(mutex_);
+    return added_;
+  }
+  /// Returns when what had been added by then is committed.
+  Result<> wait(std::uint64_t added) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return committed_ >= added || fault_ || giving_up_; });
+    if (fault_) return std::unexpected(*fault_);
+    if (committed_ < added) return error(ErrorCode::kUnavailable, "changes of incidents could not be committed");
     return {};
   }
   /// Returns when everything added is committed.
@@ -189,6 +207,7 @@ class Runner::Committer {
       if (done && options_.on_commit) options_.on_commit();
       {
         const std::scoped_lock lock(mutex_);
+        if (done) committed_ += changes.size();
         if (!done) fault_ = done.error();
         busy_ = false;
         if (fault_) pending_.clear();
@@ -204,6 +223,8 @@ class Runner::Committer {
   std::condition_variable changed_;
   std::vector<IncidentChange> pending_;
   std::uint64_t sequence_ = 0;
+  std::uint64_t added_ = 0;
+  std::uint64_t committed_ = 0;
   ingest::Source* source_ = nullptr;
   std::optional<Error> fault_;
   bool busy_ = false;

@@ -5,8 +5,12 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "core/event.h"
+#include "core/result.h"
+#include "core/state_stream.h"
 
 namespace alcedo::pipeline {
 
@@ -46,14 +50,31 @@ class Sequencer {
   void set_next_sequence(std::uint64_t sequence) { next_sequence_ = sequence; }
   std::int64_t watermark_ms() const { return watermark_ms_; }
 
- private:
-  bool is_duplicate(std::uint64_t id_hash, std::uint64_t sequence);
-  void raise(std::int64_t watermark_ms);
+  /// Watermark and next sequence; the tick of the last input must have been taken. Ids are saved apart, since they are
+  /// many and little of them is new. Cost: 17 bytes.
+  void save(StateWriter& writer) const;
+  /// Replaces them; forgets all ids, so that load_ids() comes next. After a refusal nothing has changed.
+  void load(StateReader& reader);
 
+  /// An admitted id.
   struct Seen {
     std::uint64_t id = 0;
     std::uint64_t sequence = 0;
   };
+  /// Whether admitted ids are recorded for take_recent_ids(), from now on. Memory: 16 bytes an id of the horizon,
+  /// touched as they come.
+  void keep_recent_ids(bool keep);
+  /// Ids admitted since the last call, in order; without those that the horizon has left behind in the meantime.
+  std::vector<Seen> take_recent_ids();
+  /// What earlier calls of take_recent_ids() gave, one after the other: from then on duplicates are told as by the
+  /// object that gave them. Those before the horizon may be left out. Call once, after load().
+  /// Errors: kCorrupt if sequences are not ascending, or not before next_sequence(); then no id is known.
+  Result<> load_ids(std::span<const Seen> ids);
+
+ private:
+  bool is_duplicate(std::uint64_t id_hash, std::uint64_t sequence);
+  void raise(std::int64_t watermark_ms);
+
   // Two generations of a set: an id stays findable for at least the horizon, memory stays bounded without deletion.
   // Each is taken whole as zero pages, so no event ever pays for growth.
   struct Free {
@@ -63,6 +84,7 @@ class Sequencer {
     std::unique_ptr<Seen[], Free> slots;
     Seen* find(std::uint64_t id, std::size_t mask) const;
   };
+  static std::unique_ptr<Seen[], Free> zeroed(std::size_t slots);
   void put(std::uint64_t id, std::uint64_t sequence);
 
   Options options_;
@@ -74,6 +96,8 @@ class Sequencer {
   Generation current_;
   Generation previous_;
   std::uint64_t generation_began_ = 0;
+  std::unique_ptr<Seen[], Free> recent_;  // a ring of `duplicates` slots; null: not recorded
+  std::uint64_t recorded_ = 0;            // since take_recent_ids()
 };
 
 }  // namespace alcedo::pipeline

@@ -165,10 +165,6 @@ Result<> Service::set_up() {
   auto source = open_sources(options_.sources, pipeline_.events, how);
   if (!source) return std::unexpected(source.error());
   source_ = std::move(*source);
-  // Every store has its file by now. Their names become durable before anything is read, so that what they sync can be
-  // found.
-  if (auto synced = sync_directory(options_.data); !synced) return synced;
-
   Runner::Options run;
   run.workers = options_.workers;
   run.speed = options_.speed;
@@ -182,15 +178,26 @@ Result<> Service::set_up() {
   run.on_commit = [this] { deliverer_->wake(); };
   run.on_batch = options_.on_batch;
   run.on_problem = options_.on_problem;
+  if (options_.checkpoint_every_ms > 0) {
+    run.checkpoints = options_.data + "/checkpoints";
+    run.checkpoint_every_ms = options_.checkpoint_every_ms;
+    run.state_bytes_max = options_.state_bytes_max;
+  }
   auto runner = Runner::create(pipeline_, std::move(run));
   if (!runner) return std::unexpected(runner.error());
   runner_ = std::move(*runner);
-  return {};
+  if (auto restored = runner_->restore(); !restored) return restored;
+  if (options_.on_notice) {
+    for (const std::string& note : runner_->restore_notes()) options_.on_notice(note);
+  }
+  // Every store has its file or folder by now. Their names become durable before anything is read, so that what they
+  // sync can be found.
+  return sync_directory(options_.data);
 }
 
 void Service::start() {
   thread_ = std::thread([this] {
-    outcome_ = warm_up_ ? runner_->warm_up(*warm_up_) : Result<>{};
+    outcome_ = warm_up_ && !runner_->warmed_up() ? runner_->warm_up(*warm_up_) : Result<>{};
     warmed_up_.store(true, std::memory_order_release);
     if (outcome_) outcome_ = runner_->run(*source_);
     if (auto synced = journal_->sync(); !synced && outcome_) outcome_ = synced;

@@ -34,15 +34,18 @@ class Service {
     std::vector<std::string> warm_up;  // URIs; empty: none
     std::size_t workers = 1;
     double speed = 0;
-    bool follow = false;                   // a file that grows
-    bool live = true;                      // wall time makes ticks while nothing arrives
-    std::size_t served_entities_max = 0;   // newest vectors kept of each keyed stage, for readers; 0: none
-    bool keep_due = false;                 // remember due times, for latency measurements
-    std::int64_t stop_patience_ms = 3000;  // how long the outbox may take to empty at the end
+    bool follow = false;                        // a file that grows
+    bool live = true;                           // wall time makes ticks while nothing arrives
+    std::int64_t checkpoint_every_ms = 20'000;  // 0: no checkpoints; a restart reads the source from its beginning
+    std::size_t state_bytes_max = 0;            // of entities in memory; beyond, cold ones stay on disk; 0: no bound
+    std::size_t served_entities_max = 0;        // newest vectors kept of each keyed stage, for readers; 0: none
+    bool keep_due = false;                      // remember due times, for latency measurements
+    std::int64_t stop_patience_ms = 3000;       // how long the outbox may take to empty at the end
     std::uint64_t dead_letter_bytes_max = 64 << 20;
     std::function<void(const Runner::BatchView&)> on_batch;
     std::function<void(const alert::Delivery&, std::int64_t accepted_ns)> on_accepted;
     std::function<void(const std::string&)> on_problem;
+    std::function<void(const std::string&)> on_notice;  // each once, while opening: what became of earlier state
   };
 
   /// Opens everything; nothing is read yet. Errors name what could not be opened and what to do; a data directory that

@@ -10,6 +10,7 @@
 #include "contract/events_spec.h"
 #include "contract/template_miner.h"
 #include "core/event.h"
+#include "core/state_stream.h"
 
 namespace alcedo::pipeline {
 
@@ -30,6 +31,19 @@ class TemplateKeys {
   /// Of the field's messages; null if no key has a template of it.
   const contract::TemplateMiner* miner(std::string_view field) const;
   std::size_t state_bytes() const;
+
+  /// Each field's templates, under its name.
+  void save(StateWriter& writer) const;
+  /// What became of the fields, by name.
+  struct Loaded {
+    std::vector<std::string> kept;
+    std::vector<std::string> anew;     // not in the saved state: their templates begin with T1
+    std::vector<std::string> removed;  // no key has a template of them any more
+  };
+  /// Replaces the templates of all fields. After a refusal nothing has changed.
+  Loaded load(StateReader& reader);
+  /// Grows whenever save() would write something else than before. Cost: an addition a field.
+  std::uint64_t version() const;
 
  private:
   struct Part {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "contract/fields/key_composer.h"
+#include "core/state_damage.h"
 
 namespace alcedo::pipeline {
 namespace {
@@ -72,6 +73,91 @@ TEST(TemplateKeysTest, WhatWasRefusedIsNotLearntFrom) {
   templates.name_keys(batch.events);
   EXPECT_EQ(batch.key(1, 2), "T1: accepted");
   EXPECT_EQ(batch.key(0, 2), "never accepted at all");
+}
+
+std::string saved(const TemplateKeys& templates) {
+  std::string bytes;
+  StateWriter writer(bytes);
+  templates.save(writer);
+  return bytes;
+}
+
+TEST(TemplateKeysTest, RestoredTheyNameWhatFollowsAsBefore) {
+  TemplateKeys whole(spec());
+  const auto empty = whole.version();
+  Batch first(3);
+  first.set(0, "sshd", "session of root opened");
+  first.set(1, "sshd", "session of alice opened");
+  first.set(2, "cron", "job <*> started");
+  whole.name_keys(first.events);
+  EXPECT_GT(whole.version(), empty);
+  TemplateKeys restored(spec());
+  const std::string bytes = saved(whole);
+  StateReader reader(bytes);
+  const auto loaded = restored.load(reader);
+  ASSERT_TRUE(reader.complete()) << reader.mistake();
+  EXPECT_EQ(loaded.kept, (std::vector<std::string>{"message", "detail"}));
+  EXPECT_TRUE(loaded.anew.empty() && loaded.removed.empty());
+  EXPECT_EQ(saved(restored), bytes);
+  for (TemplateKeys* templates : {&whole, &restored}) {
+    Batch next(3);
+    next.set(0, "sshd", "session of bob opened");
+    next.set(1, "cron", "job <*> started");
+    next.set(2, "cron", "job <*> ended in some other way");
+    const auto version = templates->version();
+    templates->name_keys(next.events);
+    EXPECT_EQ(next.key(0, 2), "T1: session of root opened");
+    EXPECT_EQ(next.key(1, 0), "cron|T2: job <*> started|x");
+    EXPECT_EQ(next.key(2, 2), "T3: job <*> ended in some other way");
+    EXPECT_EQ(templates->version(), version + 1);  // only the third taught something
+  }
+  EXPECT_EQ(saved(restored), saved(whole));
+}
+
+TEST(TemplateKeysTest, FieldsAreKeptByName) {
+  TemplateKeys before(spec());
+  Batch batch(1);
+  batch.set(0, "sshd", "session of root opened");
+  before.name_keys(batch.events);
+  contract::EventsSpec events;
+  events.keys = {{"new", {{KeyPart::Kind::kTemplate, "reason"}}},
+                 {"template", {{KeyPart::Kind::kTemplate, "message"}}}};
+  TemplateKeys after(events);
+  const std::string bytes = saved(before);
+  StateReader reader(bytes);
+  const auto loaded = after.load(reader);
+  ASSERT_TRUE(reader.complete()) << reader.mistake();
+  EXPECT_EQ(loaded.kept, std::vector<std::string>{"message"});
+  EXPECT_EQ(loaded.anew, std::vector<std::string>{"reason"});
+  EXPECT_EQ(loaded.removed, std::vector<std::string>{"detail"});
+  EXPECT_EQ(after.miner("message")->text(1), "session of root opened");
+  EXPECT_EQ(after.miner("reason")->size(), 0U);
+}
+
+TEST(TemplateKeysTest, DamagedBytesAreRefusedWithoutATraceOrHarmless) {
+  TemplateKeys templates(spec());
+  Batch batch(3);
+  batch.set(0, "sshd", "session of root opened");
+  batch.set(1, "sshd", "session of alice opened");
+  batch.set(2, "cron", "job <*> started");
+  templates.name_keys(batch.events);
+  const std::string untouched = saved(TemplateKeys(spec()));
+  std::size_t refused = 0;
+  const auto load = [&](std::string_view bytes) {
+    TemplateKeys other(spec());
+    StateReader reader(bytes);
+    other.load(reader);
+    if (!reader.ok()) {
+      ++refused;
+      EXPECT_EQ(saved(other), untouched);
+    }
+    return reader.complete();
+  };
+  each_damage(
+      saved(templates), 1, 10'000, 2000, [&](std::string_view cut) { EXPECT_FALSE(load(cut)) << cut.size(); },
+      [&](std::string_view changed) { load(changed); });
+  EXPECT_GT(refused, 300U);
+  EXPECT_LT(refused, 2000U);
 }
 
 }  // namespace

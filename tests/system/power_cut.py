@@ -38,6 +38,7 @@ from run_with_mock import (DELIVERY_DELAY_MS, ROOT, RUN_SECONDS_MAX, STEP_MS, Be
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE_BYTES = 4096
 PASS_SECONDS = 1.5        # of one pass over the stream
+ROUND_SECONDS = 0.35      # of one round, where rounds go on from checkpoints: many of those must fit
 USERS = 120
 CALM = 0.35               # of the stream, before its first spike: calibration ends at event 20,000
 CALM_LOSSY = 0.5          # where some of those events are lost
@@ -212,9 +213,12 @@ def oracle(arguments, source, name):
     return incidents, alerts
 
 
-def moments_of(rng, count):
-    """Every part of the pass gets its share, starting up and the end included."""
-    moments = [PASS_SECONDS * 1.1 * (n + rng.random()) / count for n in range(count)]
+def moments_of(arguments, rng):
+    """When the rounds of a file are cut. Every part of the pass gets its share, starting up and the end included."""
+    count = arguments.cuts
+    if arguments.options:  # a round goes on from a checkpoint of the one before: all rounds together are one pass
+        return [rng.uniform(0, 1.7 * arguments.pass_seconds / count) for _ in range(count)]
+    moments = [arguments.pass_seconds * 1.1 * (n + rng.random()) / count for n in range(count)]
     rng.shuffle(moments)
     return moments
 
@@ -224,7 +228,7 @@ def cut_a_file(arguments, expected, expected_alerts, rng):
     with new_bench(arguments, "file") as bench:
         disk = Disk(bench.folder, arguments.shim, rng.getrandbits(63))
         hits = 0
-        for moment in moments_of(rng, arguments.cuts):
+        for moment in moments_of(arguments, rng):
             process = bench.start(source, arguments.speed, env=disk.environment())
             try:
                 process.wait(timeout=moment)
@@ -445,7 +449,8 @@ def main():
     arguments.options = ("--checkpoint-every", "100ms") if "--checkpoint-every" in known else ()
     arguments.folder = pathlib.Path(tempfile.mkdtemp(prefix="alcedo-power-cut-"))
     arguments.stream = arguments.folder / "events.ndjson"
-    arguments.speed = f"{arguments.events * STEP_MS / 1000 / PASS_SECONDS:.0f}x"
+    arguments.pass_seconds = max(PASS_SECONDS, ROUND_SECONDS * arguments.cuts) if arguments.options else PASS_SECONDS
+    arguments.speed = f"{arguments.events * STEP_MS / 1000 / arguments.pass_seconds:.0f}x"
     rng = random.Random(arguments.seed)
     began = time.monotonic()
     failed = False

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -50,9 +51,7 @@ class CorrelationOperator final : public Operator {
     if (state.slab == 0) {
       for (std::size_t w = 0; w < spec_.windows_ms.size(); ++w) out[2 * w + 1] = 0;
       if (std::isnan(x[0]) && std::isnan(x[1])) return;
-      state.slab = pool_.allocate() + 1;
-      std::memset(pool_.at(state.slab - 1), 0,
-                  spec_.windows_ms.size() * static_cast<std::size_t>(kBuckets) * sizeof(Bucket));
+      new_slab(state);
     }
     for (std::size_t w = 0; w < spec_.windows_ms.size(); ++w) {
       auto* buckets = reinterpret_cast<Bucket*>(pool_.at(state.slab - 1)) + w * static_cast<std::size_t>(kBuckets);
@@ -72,9 +71,73 @@ class CorrelationOperator final : public Operator {
     }
   }
 
+  // By window: for either metric the occupied slots of the ring, then for each of them, in the slots' order, n count
+  // and sum. What left a window was cleared, so a slot tells the bucket.
+  void save(const std::byte* bytes, std::int64_t /*clock_ms*/, StateWriter& writer) const override {
+    const auto& state = *reinterpret_cast<const CorrelationState*>(bytes);
+    if (state.slab == 0) return;
+    const auto* const slab = reinterpret_cast<const Bucket*>(pool_.at(state.slab - 1));
+    const std::size_t buckets = spec_.windows_ms.size() * static_cast<std::size_t>(kBuckets);
+    // As before the first value: no pair, and none to come from what is here.
+    if (std::all_of(slab, slab + buckets, [](const Bucket& b) { return b.count[0] == 0 && b.count[1] == 0; })) return;
+    for (const Bucket* window = slab; window != slab + buckets; window += kBuckets) {
+      for (std::size_t side = 0; side < 2; ++side) {
+        std::uint64_t occupied = 0;
+        for (std::size_t slot = 0; slot < kBuckets; ++slot)
+          occupied |= std::uint64_t{window[slot].count[side] != 0} << slot;
+        writer.u64(occupied);
+        for (std::uint64_t left = occupied; left != 0; left &= left - 1) {
+          const Bucket& bucket = window[std::countr_zero(left)];
+          writer.varint(bucket.count[side]);
+          writer.f64(bucket.sum[side]);
+        }
+      }
+    }
+  }
+
+  // 16 bytes a window are read at least, and 1,440 allocated.
+  void load(std::byte* bytes, std::int64_t /*clock_ms*/, StateReader& reader) override {
+    if (reader.left() == 0) return;
+    auto& state = *reinterpret_cast<CorrelationState*>(bytes);
+    if (reader.left() < spec_.windows_ms.size() * 2 * sizeof(std::uint64_t))
+      return reader.refuse("ends before it is complete");
+    auto* const slab = new_slab(state);
+    bool any = false;
+    for (std::size_t w = 0; w < spec_.windows_ms.size(); ++w) {
+      for (std::size_t side = 0; side < 2; ++side) {
+        const std::uint64_t occupied = reader.u64();
+        if (occupied >> kBuckets != 0)
+          return reader.refuse(fmt::format("has buckets beyond the {} of a window", kBuckets));
+        any |= occupied != 0;
+        for (std::uint64_t left = occupied; left != 0 && reader.ok(); left &= left - 1) {
+          Bucket& bucket =
+              slab[w * static_cast<std::size_t>(kBuckets) + static_cast<std::size_t>(std::countr_zero(left))];
+          const std::uint64_t count = reader.varint();
+          if (count == 0 || count > 0xFFFFFFFFU) return reader.refuse(fmt::format("has a bucket of {} values", count));
+          bucket.count[side] = static_cast<std::uint32_t>(count);
+          bucket.sum[side] = reader.f64();
+        }
+      }
+    }
+    if (!any) reader.refuse("has windows without a value");
+  }
+
+  void release(std::byte* bytes) override {
+    auto& state = *reinterpret_cast<CorrelationState*>(bytes);
+    if (state.slab != 0) pool_.release(state.slab - 1);
+    state = CorrelationState{};
+  }
+
   std::size_t reserved_bytes() const override { return pool_.reserved_bytes(); }
 
  private:
+  Bucket* new_slab(CorrelationState& state) {
+    state.slab = pool_.allocate() + 1;
+    std::byte* const slab = pool_.at(state.slab - 1);
+    std::memset(slab, 0, spec_.windows_ms.size() * static_cast<std::size_t>(kBuckets) * sizeof(Bucket));
+    return reinterpret_cast<Bucket*>(slab);
+  }
+
   static Bucket& at(Bucket* buckets, std::int64_t bucket) {
     return buckets[static_cast<std::size_t>((bucket % kBuckets + kBuckets) % kBuckets)];
   }

@@ -2,8 +2,11 @@
 // too.
 #include "features/operators/cusum_operator.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "features/deviation.h"
@@ -70,9 +73,45 @@ class CusumOperator final : public Operator {
     if (deviates && state.level.pending == 0) restart(state);
   }
 
+  // The sums, each with the time when it left 0 unless it is 0, and the level.
+  void save(const std::byte* bytes, std::int64_t /*clock_ms*/, StateWriter& writer) const override {
+    const auto& state = *reinterpret_cast<const CusumState*>(bytes);
+    constexpr EwmaState kEmpty{};
+    if (std::memcmp(&state.level, &kEmpty, sizeof kEmpty) == 0 && state.up == 0 && state.down == 0) return;
+    save_sum(state.up, state.up_since_ms, writer);
+    save_sum(state.down, state.down_since_ms, writer);
+    save_ewma(state.level, pending_, writer);
+  }
+
+  void load(std::byte* bytes, std::int64_t /*clock_ms*/, StateReader& reader) override {
+    if (reader.left() == 0) return;
+    auto& state = *reinterpret_cast<CusumState*>(bytes);
+    load_sum(state.up, state.up_since_ms, reader);
+    load_sum(state.down, state.down_since_ms, reader);
+    load_ewma(state.level, pending_, reader);
+  }
+
+  void release(std::byte* bytes) override {
+    auto& state = *reinterpret_cast<CusumState*>(bytes);
+    clear_ewma(state.level, pending_);
+    state = CusumState{};
+  }
+
   std::size_t reserved_bytes() const override { return pending_.reserved_bytes(); }
 
  private:
+  static void save_sum(double sum, std::int64_t since_ms, StateWriter& writer) {
+    writer.f64(sum);
+    if (sum != 0) writer.i64(since_ms);
+  }
+
+  static void load_sum(double& sum, std::int64_t& since_ms, StateReader& reader) {
+    sum = reader.f64();
+    if (!(sum >= 0 && sum <= kSumMax))
+      return reader.refuse(fmt::format("has a sum of {}; expected 0 to {}", sum, kSumMax));
+    if (sum != 0) since_ms = reader.time_ms();
+  }
+
   static void restart(CusumState& state) { state.up = state.down = 0; }
 
   double half_life_ms_;

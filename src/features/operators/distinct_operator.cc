@@ -2,10 +2,14 @@
 // values only, and one that does holds more than the list.
 #include "features/operators/distinct_operator.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "core/hash.h"
 #include "core/time.h"
@@ -119,11 +123,8 @@ class DistinctOperator final : public Operator {
   void update(std::byte* bytes, const EventView& event, std::span<float> out) override {
     auto& state = *reinterpret_cast<DistinctState*>(bytes);
     const std::int64_t clock = spans_.unit_of(std::max(event.clock_ms, event.time_ms));
-    std::int64_t oldest = clock;
-    for (std::size_t window = 0; window < first_.size(); ++window) {
-      first_[window] = spans_.first(window, clock);
-      oldest = std::min(oldest, first_[window]);
-    }
+    for (std::size_t window = 0; window < first_.size(); ++window) first_[window] = spans_.first(window, clock);
+    const std::int64_t oldest = oldest_at(clock);
     forget_before(state, oldest, spans_.unit_of(event.clock_ms), clock);
     if (!including_) read(state, clock, out);
     const std::uint64_t hash = event.batch.key(event.row, other_key_).hash;
@@ -132,6 +133,71 @@ class DistinctOperator final : public Operator {
       add(state, static_cast<std::uint32_t>(mix64(hash) >> 32U), unit, oldest, clock);
     }
     if (including_) read(state, clock, out);
+  }
+
+  // How many values are listed; by ascending tag each one's tag and age (in units, from the clock's to its newest).
+  // With a sketch also the age of what was forgotten, by rank the rows that a window still sees, and their ages.
+  void save(const std::byte* bytes, std::int64_t clock_ms, StateWriter& writer) const override {
+    const auto& state = *reinterpret_cast<const DistinctState*>(bytes);
+    if (state.known == 0) return;
+    const std::int64_t clock = spans_.unit_of(clock_ms);
+    const auto age_of = [&](std::int64_t unit) { return static_cast<std::uint64_t>(clock - unit); };
+    std::array<ValueTime, kDistinctExact> values;
+    const auto end = std::copy_n(list_of(state), state.known, values.begin());
+    std::sort(values.begin(), end, [](const ValueTime& a, const ValueTime& b) { return a.tag < b.tag; });
+    writer.u8(state.known);
+    for (auto value = values.begin(); value != end; ++value) {
+      writer.u32(value->tag);
+      writer.varint(age_of(unit_from(value->unit, clock)));
+    }
+    if (state.sketch == 0) return;
+    const Sketch& sketch = sketch_of(state);
+    writer.varint(age_of(sketch.forgotten));
+    const std::int64_t least = std::max<std::int64_t>(1, oldest_at(clock) - sketch.base + 1);
+    for (const auto& rank : sketch.cells) {
+      std::uint64_t rows = 0;
+      for (std::uint32_t row = 0; row < kRows; ++row) rows |= std::uint64_t{rank[row] >= least} << row;
+      writer.u64(rows);
+    }
+    for (const auto& rank : sketch.cells) {
+      for (const std::int32_t cell : rank) {
+        if (cell >= least) writer.varint(age_of(sketch.base + cell - 1));
+      }
+    }
+  }
+
+  void load(std::byte* bytes, std::int64_t clock_ms, StateReader& reader) override {
+    if (reader.left() == 0) return;
+    auto& state = *reinterpret_cast<DistinctState*>(bytes);
+    const std::int64_t clock = spans_.unit_of(clock_ms);
+    const std::int64_t oldest = oldest_at(clock);
+    const auto age_max = static_cast<std::uint64_t>(clock - oldest);
+    const std::uint32_t known = reader.u8();
+    if (known == 0 || known > kDistinctExact)
+      return reader.refuse(fmt::format("has {} values; expected 1 to {}", known, kDistinctExact));
+    std::array<ValueTime, kDistinctExact> values;
+    std::uint64_t longest = 0;
+    for (std::uint32_t i = 0; i < known && reader.ok(); ++i) {
+      values[i].tag = reader.u32();
+      const std::uint64_t age = reader.varint();
+      if (age > age_max) return reader.refuse("has a value that is in no window");
+      if (i != 0 && values[i].tag <= values[i - 1].tag) return reader.refuse("lists its values out of order");
+      values[i].unit = static_cast<std::uint32_t>(clock - static_cast<std::int64_t>(age));
+      longest = std::max(longest, age);
+    }
+    if (!reader.ok()) return;
+    while (capacity(state.list_class) < known) ++state.list_class;
+    state.list = lists_[state.list_class - 1].allocate();
+    state.known = static_cast<std::uint8_t>(known);
+    std::copy_n(values.begin(), known, list_of(state));
+    if (reader.left() != 0) load_sketch(state, clock, oldest, longest, reader);
+  }
+
+  void release(std::byte* bytes) override {
+    auto& state = *reinterpret_cast<DistinctState*>(bytes);
+    if (state.list_class != 0) lists_[state.list_class - 1].release(state.list);
+    if (state.sketch != 0) sketches_.release(state.sketch - 1);
+    state = DistinctState{};
   }
 
   std::size_t reserved_bytes() const override {
@@ -147,6 +213,42 @@ class DistinctOperator final : public Operator {
   }
   Sketch& sketch_of(const DistinctState& state) const {
     return *reinterpret_cast<Sketch*>(sketches_.at(state.sketch - 1));
+  }
+
+  // The first unit of all windows.
+  std::int64_t oldest_at(std::int64_t clock) const {
+    std::int64_t oldest = clock;
+    for (std::size_t window = 0; window < spans_.size(); ++window)
+      oldest = std::min(oldest, spans_.first(window, clock));
+    return oldest;
+  }
+
+  // `longest`: the age of the oldest listed value. While there is a sketch the list is full, of nothing older than what
+  // it forgot: so it stays full until the sketch is given up.
+  void load_sketch(DistinctState& state, std::int64_t clock, std::int64_t oldest, std::uint64_t longest,
+                   StateReader& reader) {
+    if (state.known != kDistinctExact)
+      return reader.refuse(
+          fmt::format("has a sketch beside {} values; it begins beyond {}", state.known, kDistinctExact));
+    const auto age_max = static_cast<std::uint64_t>(clock - oldest);
+    const std::uint64_t forgotten = reader.varint();
+    if (forgotten > age_max) return reader.refuse("has a sketch that no window needs");
+    if (forgotten < longest) return reader.refuse("forgot a value that is newer than a listed one");
+    std::array<std::uint64_t, kRanks> rows{};
+    for (std::uint64_t& rank : rows) rank = reader.u64();
+    if (!reader.ok()) return;
+    state.sketch = sketches_.allocate() + 1;
+    Sketch& sketch = sketch_of(state);
+    std::memset(&sketch, 0, sizeof sketch);
+    sketch.base = oldest;
+    sketch.forgotten = clock - static_cast<std::int64_t>(forgotten);
+    for (std::uint32_t rank = 0; rank < kRanks; ++rank) {
+      for (std::uint64_t left = rows[rank]; left != 0 && reader.ok(); left &= left - 1) {
+        const std::uint64_t age = reader.varint();
+        if (age > age_max) return reader.refuse("has a value that is in no window");
+        sketch.cells[rank][std::countr_zero(left)] = static_cast<std::int32_t>(age_max - age + 1);
+      }
+    }
   }
 
   void forget_before(DistinctState& state, std::int64_t oldest, std::int64_t clock_before, std::int64_t clock) {
@@ -218,14 +320,15 @@ class DistinctOperator final : public Operator {
         add_to(sketch, value->tag, unit_from(value->unit, clock));
       add_to(sketch, tag, unit);
     }
-    // A late value may itself be the one to forget.
-    ValueTime* const least = std::min_element(values, end, [&](const ValueTime& a, const ValueTime& b) {
-      return unit_from(a.unit, clock) < unit_from(b.unit, clock);
-    });
+    // Of equals the least tag goes: so the list is one of values and times, and not of the order in which they came.
+    const auto rank = [clock](const ValueTime& value) { return std::pair(unit_from(value.unit, clock), value.tag); };
+    ValueTime* const least =
+        std::min_element(values, end, [&rank](const ValueTime& a, const ValueTime& b) { return rank(a) < rank(b); });
     const std::int64_t least_unit = unit_from(least->unit, clock);
     Sketch& sketch = sketch_of(state);
     sketch.forgotten = std::max(sketch.forgotten, std::min(least_unit, unit));
-    if (unit > least_unit) *least = added;
+    // A late value may itself be the one to forget.
+    if (rank(added) > rank(*least)) *least = added;
   }
 
   void grow(DistinctState& state) {

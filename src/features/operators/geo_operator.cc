@@ -110,8 +110,8 @@ class GeoOperator final : public Operator {
     state.last_ms = event.time_ms;
   }
 
-  void load(std::byte* bytes, StateReader& reader) override {
-    Operator::load(bytes, reader);
+  void load(std::byte* bytes, std::int64_t clock_ms, StateReader& reader) override {
+    Operator::load(bytes, clock_ms, reader);
     const std::int64_t last_ms = reinterpret_cast<const GeoState*>(bytes)->last_ms;
     if (std::abs(last_ms / 2) > StateReader::kTimeLimitMs / 2)
       reader.refuse("holds a last place at a time that no event can have");

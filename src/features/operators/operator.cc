@@ -74,16 +74,17 @@ std::unique_ptr<Operator> make_operator(const FeatureSpec& spec) {
 }
 
 // What has memory outside of its record has handles in it, and a handle must never leave the process.
-void Operator::save(const std::byte* state, StateWriter& writer) const {
+void Operator::save(const std::byte* state, std::int64_t /*clock_ms*/, StateWriter& writer) const {
   CHECK(reserved_bytes() == 0);
   const bool empty = std::all_of(state, state + state_bytes_, [](std::byte b) { return b == std::byte{0}; });
   if (!empty) writer.bytes(state, state_bytes_);
 }
 
-void Operator::load(std::byte* state, StateReader& reader) {
+void Operator::load(std::byte* state, std::int64_t /*clock_ms*/, StateReader& reader) {
   CHECK(reserved_bytes() == 0);
   if (reader.left() == 0) return;
   const std::string_view bytes = reader.bytes(state_bytes_);
+  if (!reader.ok()) return;
   std::memcpy(state, bytes.data(), bytes.size());
 }
 

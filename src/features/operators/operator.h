@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "core/event.h"
-#include "features/plan.h"
 #include "core/state_stream.h"
+#include "features/plan.h"
 
 namespace alcedo::features {
 
@@ -37,8 +37,7 @@ struct OperatorColumn {
 /// One feature's work at its stage: reads its columns from the state before the event, then adds the event.
 ///
 /// State    A fixed part of the entity's record, all zero at first, trivially copyable. Handles in it point into memory
-/// that the
-///          operator owns (RecordPool), so an operator belongs to one stage of one worker.
+///          that the operator owns (RecordPool), so an operator belongs to one stage of one worker.
 /// Repeats  Columns depend on the entity's own events in their order only: not on batches, workers, or handles.
 /// Portable  save() and load() move an entity's state between workers, processes and releases. An operator whose state
 ///          holds handles, or places that update() indexes by, defines all of save(), load() and release(); for the
@@ -57,13 +56,16 @@ class Operator {
   virtual std::uint32_t state_version() const { return 1; }
   /// Writes the state by its meaning: little-endian, no handles, no spare bytes, nothing that depends on where or in
   /// what order memory was taken. Equal state (all later columns are equal) gives equal bytes; all zero gives none.
-  /// The default writes the fixed part as it is, or nothing if it is all zero: right only without padding and handles.
-  virtual void save(const std::byte* state, StateWriter& writer) const;
-  /// Reads what save() wrote, to the last byte, into a state that is all zero. The bytes may be anything: whatever
-  /// update() relies on (a size, an index, an order, a finite time: StateReader::time_ms()) is checked here, and
-  /// refused by reader.refuse("has 40 values; at most 32 fit"). What was allocated by then must be such that
-  /// release(state) frees it. Floats may be NaN or infinite. At most 100 bytes may be allocated for each byte read.
-  virtual void load(std::byte* state, StateReader& reader);
+  /// `clock_ms` is the entity's: what is kept relative to it is written as its age, and what has left every window by
+  /// then is not written. The default writes the fixed part as it is, or nothing if it is all zero: right only without
+  /// padding and handles.
+  virtual void save(const std::byte* state, std::int64_t clock_ms, StateWriter& writer) const;
+  /// Reads what save() wrote at the same clock, to the last byte, into a state that is all zero. The bytes may be
+  /// anything: whatever update() relies on (a size, an index, an order, a finite time: StateReader::time_ms()) is
+  /// checked here, and refused by reader.refuse("has 40 values; at most 32 fit"). What was allocated by then must be
+  /// such that release(state) frees it. Floats may be NaN or infinite. At most 100 bytes may be allocated for each byte
+  /// read.
+  virtual void load(std::byte* state, std::int64_t clock_ms, StateReader& reader);
   /// Gives back the memory outside of the record that the state's handles own; the record is then forgotten.
   virtual void release(std::byte* state);
   /// Memory outside of the record, taken from the system.

@@ -2,6 +2,8 @@
 // older than all that stayed, so a window that does not reach back to it is wholly in the list.
 #include "features/operators/quantile_operator.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -63,20 +65,79 @@ class QuantileOperator final : public Operator {
     auto& state = *reinterpret_cast<QuantileState*>(bytes);
     auto* const sketches = reinterpret_cast<std::uint32_t*>(bytes + sizeof(QuantileState));
     const std::int64_t clock = spans_.unit_of(std::max(event.clock_ms, event.time_ms));
-    oldest_ = clock;
-    for (std::size_t window = 0; window < first_.size(); ++window) {
-      first_[window] = spans_.first(window, clock);
-      const std::int64_t first_pane = pane_of(window, first_[window]);
-      pane_first_[window] = first_pane * kPaneBuckets * spans_.grain(window);
-      pane_[window] = first_pane + kSketchPanes - 1;
-      oldest_ = std::min(oldest_, pane_first_[window]);
-    }
+    move_to(clock);
     move_sketches(state, sketches);
     forget_listed(state, spans_.unit_of(event.clock_ms), clock);
     if (!including_) read(state, sketches, clock, out);
     const std::int64_t unit = spans_.unit_of(event.time_ms);
-    if (!std::isnan(event.value) && unit >= oldest_) add(state, sketches, event.value, unit, clock);
+    // -0 becomes 0, so that no two values are equal and yet told apart.
+    if (!std::isnan(event.value) && unit >= oldest_) add(state, sketches, event.value + 0.0, unit, clock);
     if (including_) read(state, sketches, clock, out);
+  }
+
+  // How many values are listed, and each one with its age (in units, from the clock's), as they stand in the list. With
+  // sketches also the age of what was forgotten, which says whose windows they are, and the sketches.
+  void save(const std::byte* bytes, std::int64_t clock_ms, StateWriter& writer) const override {
+    const auto& state = *reinterpret_cast<const QuantileState*>(bytes);
+    if (state.known == 0) return;
+    const auto* const sketches = reinterpret_cast<const std::uint32_t*>(bytes + sizeof(QuantileState));
+    const std::int64_t clock = spans_.unit_of(clock_ms);
+    const List list = list_of(state);
+    writer.u8(state.known);
+    for (std::uint32_t i = 0; i < state.known; ++i) {
+      writer.f64(list.values[i]);
+      writer.varint(static_cast<std::uint64_t>(clock - unit_from(list.units[i], clock)));
+    }
+    if (state.has_forgotten == 0) return;
+    writer.varint(static_cast<std::uint64_t>(clock - state.forgotten));
+    for (std::size_t window = 0; window < spans_.size(); ++window) {
+      if (sketches[window] != 0) sketches_.save(sketches[window], writer);
+    }
+  }
+
+  void load(std::byte* bytes, std::int64_t clock_ms, StateReader& reader) override {
+    if (reader.left() == 0) return;
+    auto& state = *reinterpret_cast<QuantileState*>(bytes);
+    const std::int64_t clock = spans_.unit_of(clock_ms);
+    move_to(clock);
+    const auto age_max = static_cast<std::uint64_t>(clock - oldest_);
+    const std::uint32_t known = reader.u8();
+    if (known == 0 || known > kQuantileExact)
+      return reader.refuse(fmt::format("has {} values; expected 1 to {}", known, kQuantileExact));
+    std::array<double, kQuantileExact> values;
+    std::array<std::uint64_t, kQuantileExact> ages;
+    for (std::uint32_t i = 0; i < known && reader.ok(); ++i) {
+      values[i] = reader.f64();
+      ages[i] = reader.varint();
+      if (std::isnan(values[i])) return reader.refuse("has a missing value among those in its windows");
+      if (ages[i] > age_max) return reader.refuse("has a value that is in no window");
+      const bool follows =
+          i == 0 || values[i] > values[i - 1] || (values[i] == values[i - 1] && ages[i] <= ages[i - 1]);
+      if (!follows) return reader.refuse("lists its values out of order");
+    }
+    if (!reader.ok()) return;
+    while (capacity(state.list_class) < known) ++state.list_class;
+    state.list = lists_[state.list_class - 1].allocate();
+    state.known = static_cast<std::uint8_t>(known);
+    const List list = list_of(state);
+    for (std::uint32_t i = 0; i < known; ++i) {
+      list.values[i] = values[i];
+      list.units[i] = static_cast<std::uint32_t>(clock - static_cast<std::int64_t>(ages[i]));
+    }
+    if (reader.left() == 0) return;
+    const std::uint64_t longest = *std::max_element(ages.begin(), ages.begin() + known);
+    load_sketches(state, reinterpret_cast<std::uint32_t*>(bytes + sizeof(QuantileState)), clock, longest, reader);
+  }
+
+  void release(std::byte* bytes) override {
+    auto& state = *reinterpret_cast<QuantileState*>(bytes);
+    auto* const sketches = reinterpret_cast<std::uint32_t*>(bytes + sizeof(QuantileState));
+    if (state.list_class != 0) lists_[state.list_class - 1].release(state.list);
+    state = QuantileState{};
+    for (std::size_t window = 0; window < spans_.size(); ++window) {
+      if (sketches[window] != 0) sketches_.release(sketches[window]);
+      sketches[window] = 0;
+    }
   }
 
   std::size_t reserved_bytes() const override {
@@ -91,6 +152,36 @@ class QuantileOperator final : public Operator {
     std::byte* list = lists_[state.list_class - 1].at(state.list);
     return {reinterpret_cast<double*>(list),
             reinterpret_cast<std::uint32_t*>(list + capacity(state.list_class) * sizeof(double))};
+  }
+
+  void move_to(std::int64_t clock) {
+    oldest_ = clock;
+    for (std::size_t window = 0; window < first_.size(); ++window) {
+      first_[window] = spans_.first(window, clock);
+      const std::int64_t first_pane = pane_of(window, first_[window]);
+      pane_first_[window] = first_pane * kPaneBuckets * spans_.grain(window);
+      pane_[window] = first_pane + kSketchPanes - 1;
+      oldest_ = std::min(oldest_, pane_first_[window]);
+    }
+  }
+
+  // `longest`: the age of the oldest listed value. While there are sketches the list is full, of nothing older than
+  // what it forgot: so it stays full until the last sketch is given up, and each window that reaches back has one.
+  void load_sketches(QuantileState& state, std::uint32_t* sketches, std::int64_t clock, std::uint64_t longest,
+                     StateReader& reader) {
+    if (state.known != kQuantileExact)
+      return reader.refuse(
+          fmt::format("has sketches beside {} values; they begin beyond {}", state.known, kQuantileExact));
+    const std::uint64_t forgotten = reader.varint();
+    if (forgotten > static_cast<std::uint64_t>(clock - oldest_))
+      return reader.refuse("has sketches that no window needs");
+    if (forgotten < longest) return reader.refuse("forgot a value that is newer than a listed one");
+    state.forgotten = clock - static_cast<std::int64_t>(forgotten);
+    state.has_forgotten = 1;
+    for (std::size_t window = 0; window < first_.size() && reader.ok(); ++window) {
+      if (state.forgotten >= pane_first_[window])
+        sketches[window] = sketches_.load(pane_[window], pane_of(window, state.forgotten), reader);
+    }
   }
 
   void move_sketches(QuantileState& state, std::uint32_t* sketches) {
@@ -175,7 +266,8 @@ class QuantileOperator final : public Operator {
         begin_sketches(state, sketches, clock);
       }
       count_in_sketches(sketches, x, unit);
-      if (unit <= least_unit) return;
+      // Of equals the least value goes.
+      if (unit < least_unit || (unit == least_unit && x <= list.values[least])) return;
       --state.known;
       std::copy(list.values + least + 1, list.values + kQuantileExact, list.values + least);
       std::copy(list.units + least + 1, list.units + kQuantileExact, list.units + least);
@@ -184,7 +276,10 @@ class QuantileOperator final : public Operator {
       if (state.known == capacity(state.list_class)) grow(state);
     }
     const List list = list_of(state);
-    const auto at = std::upper_bound(list.values, list.values + state.known, x) - list.values;
+    auto at = std::upper_bound(list.values, list.values + state.known, x) - list.values;
+    // Of equals the newest stands last: so the list is one of values and times, and not of the order in which they
+    // came.
+    while (at > 0 && list.values[at - 1] == x && unit_from(list.units[at - 1], clock) > unit) --at;
     std::copy_backward(list.values + at, list.values + state.known, list.values + state.known + 1);
     std::copy_backward(list.units + at, list.units + state.known, list.units + state.known + 1);
     list.values[at] = x;
@@ -233,7 +328,7 @@ class QuantileOperator final : public Operator {
 
   bool including_;
   WindowSpans spans_;
-  // Of the event at hand:
+  // As of the clock at hand, move_to():
   std::vector<std::int64_t> first_;       // by window: its first unit
   std::vector<std::int64_t> pane_first_;  // first unit of the pane that holds it
   std::vector<std::int64_t> pane_;        // last of the 7 panes that begin with that one

@@ -1,7 +1,10 @@
 // A cell's code orders cells as their values are: negative, zero, positive; its magnitude is the logarithm's.
 #include "features/operators/quantile_sketch.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -12,6 +15,9 @@ namespace {
 constexpr double kLeastMagnitude = 1e-300;
 // Above the largest power of gamma that a double holds, so that codes of positive values stay positive.
 constexpr std::int32_t kCodeOffset = 40'000;
+// From here on all magnitudes fit in fewer cells than there may be (143 of 256), so that none are joined again.
+constexpr std::uint32_t kLevelMax = 10;
+constexpr std::uint32_t kValuesMax = std::numeric_limits<std::uint32_t>::max();
 
 double log_gamma(std::uint32_t level) {
   static const double first = std::log(kSketchGamma);
@@ -75,7 +81,7 @@ QuantileSketchStore::View QuantileSketchStore::view(std::uint32_t handle) const 
 
 std::uint32_t QuantileSketchStore::create(std::int64_t newest_pane) {
   const std::uint32_t handle = 1U << kClassShift | pools_[0].allocate();
-  *view(handle).header = {newest_pane, 0, 0};
+  *view(handle).header = {newest_pane, 0, 0, 0};
   return handle;
 }
 
@@ -91,7 +97,10 @@ void QuantileSketchStore::advance(std::uint32_t handle, std::int64_t newest_pane
   header.newest_pane = newest_pane;
   for (std::int64_t pane = newest_pane - moved + 1; pane <= newest_pane; ++pane) {
     std::uint32_t* const leaving = sketch.counts + slot_of(pane) * sketch.capacity;
-    for (std::uint32_t i = 0; i < header.cells; ++i) sketch.totals[i] -= leaving[i];
+    for (std::uint32_t i = 0; i < header.cells; ++i) {
+      sketch.totals[i] -= leaving[i];
+      header.values -= leaving[i];
+    }
     std::fill_n(leaving, header.cells, 0U);
   }
   std::uint32_t kept = 0;
@@ -107,7 +116,7 @@ void QuantileSketchStore::advance(std::uint32_t handle, std::int64_t newest_pane
     }
     ++kept;
   }
-  header.cells = kept;
+  header.cells = static_cast<std::uint16_t>(kept);
 }
 
 void QuantileSketchStore::grow(std::uint32_t& handle) {
@@ -138,11 +147,13 @@ void QuantileSketchStore::join_pairs(const View& sketch) {
     move(sketch.totals);
     for (std::int64_t slot = 0; slot < kSketchPanes; ++slot) move(sketch.counts + slot * sketch.capacity);
   }
-  header.cells = kept;
+  header.cells = static_cast<std::uint16_t>(kept);
 }
 
 void QuantileSketchStore::add(std::uint32_t& handle, double x, std::int64_t pane) {
   View sketch = view(handle);
+  // One value more or less would not be seen, and counts stay within 32 bits.
+  if (sketch.header->values == kValuesMax) return;
   std::int32_t code = code_of(x, sketch.header->level);
   const auto place_of = [&] {
     return static_cast<std::uint32_t>(std::lower_bound(sketch.codes, sketch.codes + sketch.header->cells, code) -
@@ -171,15 +182,14 @@ void QuantileSketchStore::add(std::uint32_t& handle, double x, std::int64_t pane
       }
     }
   }
+  ++sketch.header->values;
   ++sketch.totals[at];
   ++sketch.counts[slot_of(pane) * sketch.capacity + at];
 }
 
 void QuantileSketchStore::quantiles(std::uint32_t handle, std::span<const double> shares, std::span<double> out) const {
   const View sketch = view(handle);
-  const std::uint32_t cells = sketch.header->cells;
-  std::uint64_t count = 0;
-  for (std::uint32_t i = 0; i < cells; ++i) count += sketch.totals[i];
+  const std::uint64_t count = sketch.header->values;
   if (count == 0) {
     std::fill(out.begin(), out.end(), std::numeric_limits<double>::quiet_NaN());
     return;
@@ -198,6 +208,69 @@ void QuantileSketchStore::quantiles(std::uint32_t handle, std::span<const double
     const double high = same_cell ? low : cells_say.of(sketch.codes[at + 1]);
     out[i] = low + share_above * (high - low);
   }
+}
+
+void QuantileSketchStore::save(std::uint32_t handle, StateWriter& writer) const {
+  const View sketch = view(handle);
+  const Header& header = *sketch.header;
+  writer.u8(static_cast<std::uint8_t>(header.level));
+  writer.varint(header.cells);
+  for (std::uint32_t i = 0; i < header.cells; ++i) {
+    writer.u32(static_cast<std::uint32_t>(sketch.codes[i]));
+    for (std::int64_t pane = header.newest_pane - kSketchPanes + 1; pane <= header.newest_pane; ++pane)
+      writer.varint(sketch.counts[slot_of(pane) * sketch.capacity + i]);
+  }
+}
+
+std::uint32_t QuantileSketchStore::load(std::int64_t newest_pane, std::int64_t needed_pane, StateReader& reader) {
+  const std::uint32_t level = reader.u8();
+  const std::uint64_t cells = reader.varint();
+  constexpr std::size_t kCellBytes = sizeof(std::int32_t) + kSketchPanes;
+  if (level > kLevelMax) {
+    reader.refuse(fmt::format("joined its cells {} times; {} are enough for any", level, kLevelMax));
+  } else if (cells == 0 || cells > kSketchCells) {
+    reader.refuse(fmt::format("has {} cells; expected 1 to {}", cells, kSketchCells));
+  } else if (reader.left() < cells * kCellBytes) {
+    reader.refuse("ends before it is complete");
+  }
+  if (!reader.ok()) return 0;
+  std::uint32_t size_class = 1;
+  while (kFirstCells << (size_class - 1) < cells) ++size_class;
+  const std::uint32_t handle = size_class << kClassShift | pools_[size_class - 1].allocate();
+  const View sketch = view(handle);
+  // The codes of the least and the largest magnitude at this level; all others lie between them.
+  const std::int32_t code_least = code_of(kLeastMagnitude, level);
+  const std::int32_t code_most = code_of(std::numeric_limits<double>::max(), level);
+  std::uint64_t values = 0;
+  std::uint64_t needed = 0;
+  for (std::uint32_t i = 0; i < cells && reader.ok(); ++i) {
+    const auto code = static_cast<std::int32_t>(reader.u32());
+    const std::int64_t magnitude = std::abs(std::int64_t{code});
+    if (code != 0 && (magnitude < code_least || magnitude > code_most))
+      reader.refuse("has a cell that holds no number");
+    if (i != 0 && code <= sketch.codes[i - 1]) reader.refuse("has cells out of order");
+    std::uint64_t total = 0;
+    for (std::int64_t pane = newest_pane - kSketchPanes + 1; pane <= newest_pane; ++pane) {
+      // The sum cannot wrap: 1792 counts of 32 bits.
+      const std::uint64_t count = std::min<std::uint64_t>(reader.varint(), std::uint64_t{kValuesMax} + 1);
+      sketch.counts[slot_of(pane) * sketch.capacity + i] = static_cast<std::uint32_t>(count);
+      total += count;
+      if (pane >= needed_pane) needed += count;
+    }
+    values += total;
+    if (total == 0) reader.refuse("has a cell without values");
+    sketch.codes[i] = code;
+    sketch.totals[i] = static_cast<std::uint32_t>(total);
+  }
+  if (values > kValuesMax) reader.refuse(fmt::format("counts {} values; at most {} are counted", values, kValuesMax));
+  if (needed == 0) reader.refuse("has a sketch without the value that it began with");
+  if (!reader.ok()) {
+    release(handle);
+    return 0;
+  }
+  *sketch.header = {newest_pane, static_cast<std::uint32_t>(values), static_cast<std::uint16_t>(cells),
+                    static_cast<std::uint16_t>(level)};
+  return handle;
 }
 
 void QuantileSketchStore::prefetch(std::uint32_t handle) const {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/state_stream.h"
 #include "features/record_pool.h"
 
 namespace alcedo::features {
@@ -34,11 +35,17 @@ class QuantileSketchStore {
   void release(std::uint32_t handle);
   /// Forgets what lies before the 7 panes that end with `newest_pane`, at or after the last one given.
   void advance(std::uint32_t handle, std::int64_t newest_pane);
-  /// Counts `x` (not NaN) in one of the 7 panes. The handle may change.
+  /// Counts `x` (not NaN) in one of the 7 panes; beyond 2^32 - 1 values nothing. The handle may change.
   void add(std::uint32_t& handle, double x, std::int64_t pane);
   /// Quantiles of `shares` (ascending, in [0, 1]) by linear interpolation between order statistics (type 7 of Hyndman
   /// and Fan), each of which is off by sketch_error() of itself at most. NaN where the sketch is empty.
   void quantiles(std::uint32_t handle, std::span<const double> shares, std::span<double> out) const;
+
+  /// Appends the cells by their codes, each with its counts from the oldest pane to the newest.
+  void save(std::uint32_t handle, StateWriter& writer) const;
+  /// Makes a sketch of what save() wrote. `needed_pane`: one of the 7 panes; a value must lie in it or a later one, so
+  /// that the sketch is not empty before this pane leaves. 0 if the reader was told why not; then nothing is taken.
+  std::uint32_t load(std::int64_t newest_pane, std::int64_t needed_pane, StateReader& reader);
 
   void prefetch(std::uint32_t handle) const;
   std::size_t reserved_bytes() const;
@@ -46,8 +53,9 @@ class QuantileSketchStore {
  private:
   struct Header {
     std::int64_t newest_pane;
-    std::uint32_t cells;
-    std::uint32_t level;
+    std::uint32_t values;  // sum of the totals
+    std::uint16_t cells;
+    std::uint16_t level;
   };
   struct View {
     Header* header;

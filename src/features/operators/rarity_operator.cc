@@ -64,7 +64,7 @@ class RarityOperator final : public Operator {
   }
 
   // A known value: its tag and its count, which is below kHalveAt. `of` is the sum of the counts.
-  void save(const std::byte* bytes, StateWriter& writer) const override {
+  void save(const std::byte* bytes, std::int64_t /*clock_ms*/, StateWriter& writer) const override {
     const auto& state = *reinterpret_cast<const RarityState*>(bytes);
     const ValueCount* const values = values_of(state);
     for (std::uint32_t i = 0; i < state.known; ++i) {
@@ -73,7 +73,7 @@ class RarityOperator final : public Operator {
     }
   }
 
-  void load(std::byte* bytes, StateReader& reader) override {
+  void load(std::byte* bytes, std::int64_t /*clock_ms*/, StateReader& reader) override {
     auto& state = *reinterpret_cast<RarityState*>(bytes);
     const std::size_t known = reader.left() / kSavedValueBytes;
     if (known > kValuesMax) return reader.refuse(fmt::format("has {} values; at most {} fit", known, kValuesMax));

@@ -34,6 +34,16 @@ class RobustOperator final : public Operator {
     if (event.in_order && !std::isnan(event.value)) values_.learn(state, event.value);
   }
 
+  void save(const std::byte* bytes, std::int64_t /*clock_ms*/, StateWriter& writer) const override {
+    values_.save(*reinterpret_cast<const QuartileState*>(bytes), writer);
+  }
+
+  void load(std::byte* bytes, std::int64_t /*clock_ms*/, StateReader& reader) override {
+    if (reader.left() != 0) values_.load(*reinterpret_cast<QuartileState*>(bytes), reader);
+  }
+
+  void release(std::byte* bytes) override { values_.clear(*reinterpret_cast<QuartileState*>(bytes)); }
+
   std::size_t reserved_bytes() const override { return values_.reserved_bytes(); }
 
  private:

@@ -2,6 +2,8 @@
 // not once an event, and most events touch no slab.
 #include "features/operators/season_operator.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -112,6 +114,69 @@ class SeasonOperator final : public Operator {
     out[kZ] = static_cast<float>(reading.z);
     out[kHistory] = static_cast<float>(state.level.history);
     if (learns) learn(state, x, reading.z, event.time_ms);
+  }
+
+  // The landmark; with a history also the hour at hand, what hours know of within, which hours rest, their cells in the
+  // hours' order, and the level.
+  void save(const std::byte* bytes, std::int64_t /*clock_ms*/, StateWriter& writer) const override {
+    const auto& state = *reinterpret_cast<const SeasonState*>(bytes);
+    if (state.level.history == 0) {
+      if (state.landmark_ms != 0) writer.i64(state.landmark_ms);
+      return;
+    }
+    writer.i64(state.landmark_ms);
+    writer.u8(static_cast<std::uint8_t>(state.open_hour));
+    writer.f64(state.open.weight);
+    writer.f64(state.open.mean);
+    writer.f64(state.open.squares);
+    writer.f64(state.within_squares);
+    writer.f64(state.within_weight);
+    for (const std::uint64_t word : state.resting) writer.u64(word);
+    for (std::uint32_t i = 0; i < cells_of(state); ++i) {
+      const RestingCell& cell = cell_at(state, i);
+      writer.f32(cell.weight);
+      writer.f32(cell.mean);
+      writer.f32(cell.deviation);
+    }
+    save_ewma(state.level, pending_, writer);
+  }
+
+  void load(std::byte* bytes, std::int64_t /*clock_ms*/, StateReader& reader) override {
+    if (reader.left() == 0) return;
+    auto& state = *reinterpret_cast<SeasonState*>(bytes);
+    state.landmark_ms = reader.time_ms();
+    if (reader.left() == 0) return;
+    state.open_hour = reader.u8();
+    if (state.open_hour > kHours)
+      return reader.refuse(fmt::format("is at hour {}; a week has {}", state.open_hour, kHours));
+    state.open.weight = reader.f64();
+    state.open.mean = reader.f64();
+    state.open.squares = reader.f64();
+    state.within_squares = reader.f64();
+    state.within_weight = reader.f64();
+    SeasonState rest{};
+    for (std::uint64_t& word : rest.resting) word = reader.u64();
+    if (rest.resting[2] >> (kHours - 128) != 0)
+      return reader.refuse(fmt::format("knows hours beyond the {} of a week", kHours));
+    const std::uint32_t cells = cells_of(rest);
+    if (reader.left() < cells * sizeof(RestingCell)) return reader.refuse("ends before it is complete");
+    std::copy(std::begin(rest.resting), std::end(rest.resting), state.resting);
+    for (std::uint32_t i = 0; i < cells; ++i) {
+      if (i % kBlockCells == 0) state.blocks[i / kBlockCells] = blocks_.allocate();
+      RestingCell& cell = cell_at(state, i);
+      cell.weight = reader.f32();
+      cell.mean = reader.f32();
+      cell.deviation = reader.f32();
+    }
+    load_ewma(state.level, pending_, reader);
+    if (state.level.history == 0) reader.refuse("knows hours without a history");
+  }
+
+  void release(std::byte* bytes) override {
+    auto& state = *reinterpret_cast<SeasonState*>(bytes);
+    forget_hours(state);
+    clear_ewma(state.level, pending_);
+    state = SeasonState{};
   }
 
   std::size_t reserved_bytes() const override { return pending_.reserved_bytes() + blocks_.reserved_bytes(); }

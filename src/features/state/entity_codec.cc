@@ -241,32 +241,18 @@ void EntityCodec::save_part(const Part& part, const std::byte* record, StateWrit
       return;
     }
     case PartKind::kOperator:
-      memory_.operators[part.index]->save(record + program_.operators[part.index].offset, writer);
+      memory_.operators[part.index]->save(record + program_.operators[part.index].offset,
+                                          at<EntityHeader>(record, 0).clock_ms, writer);
       return;
     case PartKind::kDeviation: {
       const DeviationStep& step = program_.deviations[part.index];
       if (step.method == DeviationMethod::kQuartiles) {
         const auto& state = at<QuartileState>(record, step.offset);
-        double values[kQuartileValues];
-        const std::uint32_t size = memory_.quartiles.values(state, values);
-        if (size == 0) return;
-        writer.u32(state.history);
-        writer.bytes(values, size * sizeof(double));
+        memory_.quartiles.save(state, writer);
         return;
       }
       const auto& state = at<EwmaState>(record, step.offset);
-      if (is_zero(state)) return;
-      writer.f64(state.weight);
-      writer.f64(state.mean);
-      writer.f64(state.squares);
-      writer.u32(state.history);
-      if (state.pending == 0) return;
-      PendingLevel level;
-      std::memcpy(&level, memory_.pending.at(state.pending - 1), sizeof level);
-      writer.f64(level.mean);
-      writer.f64(level.squares);
-      writer.i64(level.since_ms);
-      writer.u32(level.count);
+      if (!is_zero(state)) save_ewma(state, memory_.pending, writer);
       return;
     }
   }
@@ -372,33 +358,10 @@ void EntityCodec::load_rings(std::uint32_t number, std::byte* record, const Part
 
 void EntityCodec::load_deviation(const DeviationStep& step, std::byte* record, StateReader& reader) const {
   if (step.method == DeviationMethod::kQuartiles) {
-    const std::uint32_t history = reader.u32();
-    const std::size_t size = reader.left() / sizeof(double);
-    if (size == 0 || size > kQuartileValues)
-      return reader.refuse(fmt::format("has {} values; expected 1 to {}", size, kQuartileValues));
-    auto& state = at<QuartileState>(record, step.offset);
-    for (std::size_t i = 0; i < size; ++i) {
-      const double x = reader.f64();
-      if (std::isnan(x)) return reader.refuse("has a missing value among those learned");
-      memory_.quartiles.learn(state, x);
-    }
-    state.history = history;
-    return;
+    memory_.quartiles.load(at<QuartileState>(record, step.offset), reader);
+  } else {
+    load_ewma(at<EwmaState>(record, step.offset), memory_.pending, reader);
   }
-  auto& state = at<EwmaState>(record, step.offset);
-  state.weight = reader.f64();
-  state.mean = reader.f64();
-  state.squares = reader.f64();
-  state.history = reader.u32();
-  if (reader.left() == 0) return;
-  PendingLevel level{};
-  level.mean = reader.f64();
-  level.squares = reader.f64();
-  level.since_ms = reader.time_ms();
-  level.count = reader.u32();
-  if (!reader.ok()) return;
-  state.pending = memory_.pending.allocate() + 1;
-  std::memcpy(memory_.pending.at(state.pending - 1), &level, sizeof level);
 }
 
 void EntityCodec::load(std::byte* record, const PartSources& sources, StateReader& row) const {
@@ -421,7 +384,7 @@ void EntityCodec::load(std::byte* record, const PartSources& sources, StateReade
     if (bytes.empty()) continue;
     StateReader reader(bytes);
     if (part.kind == PartKind::kOperator) {
-      memory_.operators[part.index]->load(record + program_.operators[part.index].offset, reader);
+      memory_.operators[part.index]->load(record + program_.operators[part.index].offset, header.clock_ms, reader);
     } else if (part.kind == PartKind::kDeviation) {
       load_deviation(program_.deviations[part.index], record, reader);
     } else {
@@ -452,9 +415,8 @@ void EntityCodec::release(std::byte* record) const {
   for (const DeviationStep& step : program_.deviations) {
     if (step.method == DeviationMethod::kQuartiles) {
       memory_.quartiles.clear(at<QuartileState>(record, step.offset));
-    } else if (auto& state = at<EwmaState>(record, step.offset); state.pending != 0) {
-      memory_.pending.release(state.pending - 1);
-      state = EwmaState{};
+    } else {
+      clear_ewma(at<EwmaState>(record, step.offset), memory_.pending);
     }
   }
 }

@@ -197,7 +197,8 @@ std::uint64_t feature_fingerprint(const FeatureSpec& spec, const EventLayout& la
       fmt::format("feature {}|{}|{}|{}|{}", static_cast<int>(spec.kind), number_name(layout, spec.number),
                   number_name(layout, spec.number_2), key(spec.key), key(spec.other_key));
   for (const Stat stat : spec.stats) text += fmt::format("|{}", kStatNames[static_cast<std::size_t>(stat)]);
-  for (const std::string& metric : spec.metrics) text += "|" + metric;
+  // With their lengths, as a metric may be named anything.
+  for (const std::string& metric : spec.metrics) text += fmt::format("|{}:{}", metric.size(), metric);
   for (const std::int64_t window : spec.windows_ms) text += fmt::format("|{}", window);
   text += fmt::format("|{}|{}|{}|{}", spec.including, spec.half_life_ms, spec.accept_ms, spec.min_history);
   return hash64(text);

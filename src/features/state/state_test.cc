@@ -542,6 +542,36 @@ TEST(StateTest, ChangingAFeatureBeginsAnewOnlyWhatNoLongerMeansTheSame) {
   }
 }
 
+TEST(StateTest, FingerprintsTellEveryParameterApart) {
+  const FeatureOptions all = testing::state_options(true);
+  const EventLayout& layout = all.layout;
+  FeatureSpec spec = all.features.back();
+  ASSERT_EQ(spec.metrics.size(), 2U);
+  std::set<std::uint64_t> seen;
+  const auto change = [&](auto&& with) {
+    FeatureSpec changed = spec;
+    with(changed);
+    EXPECT_TRUE(seen.insert(feature_fingerprint(changed, layout)).second) << "after " << seen.size() << " changes";
+  };
+  change([](FeatureSpec&) {});
+  change([](FeatureSpec& s) { s.kind = FeatureKind::kSeason; });
+  change([](FeatureSpec& s) { s.number = 1 - s.number; });
+  change([](FeatureSpec& s) { s.number_2 = 0; });
+  change([](FeatureSpec& s) { s.key = 1 - s.key; });
+  change([](FeatureSpec& s) { s.other_key = 1 - s.other_key; });
+  change([](FeatureSpec& s) { s.stats = {Stat::kSum}; });
+  change([](FeatureSpec& s) { s.metrics = {"device1", "device3"}; });
+  change([](FeatureSpec& s) { s.metrics = {"device|1", "device2"}; });
+  change([](FeatureSpec& s) { s.metrics = {"device", "1|device2"}; });
+  change([](FeatureSpec& s) { s.windows_ms = {2 * kHourMs}; });
+  change([](FeatureSpec& s) { s.including = !s.including; });
+  change([](FeatureSpec& s) { s.half_life_ms += 1; });
+  change([](FeatureSpec& s) { s.accept_ms += 1; });
+  change([](FeatureSpec& s) { s.min_history += 1; });
+  spec.name = "other";
+  EXPECT_TRUE(seen.contains(feature_fingerprint(spec, layout))) << "the name is not part of it";
+}
+
 TEST(StateTest, ANewDetectorResetsNothing) {
   FeatureOptions more = testing::state_options(true);
   const FeatureOptions all = more;

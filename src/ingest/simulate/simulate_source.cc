@@ -78,6 +78,18 @@ class SimulatedPayments final : public Source {
     return read_ == options_.events_max ? ReadState::kEnd : ReadState::kMore;
   }
 
+  // What was taken was due before this process began; what follows is due from now on.
+  Result<> skip_to(std::int32_t, std::int64_t offset, std::uint64_t, const std::atomic<bool>& stopping) override {
+    simulate::Payment dropped;
+    const auto end = static_cast<std::uint64_t>(offset);
+    for (std::uint64_t i = 0; i < end && !stopping.load(std::memory_order_relaxed); ++i) payments_.next(dropped);
+    read_ = end > options_.skip ? std::min(end - options_.skip, options_.events_max) : 0;
+    begin_ns_ = steady_ns();
+    if (options_.rate_per_s > 0)
+      begin_ns_ -= static_cast<std::int64_t>(static_cast<double>(read_) * 1e9 / options_.rate_per_s);
+    return {};
+  }
+
   void stop() override {
     stopping_.store(true, std::memory_order_relaxed);
     const std::scoped_lock lock(mutex_);
