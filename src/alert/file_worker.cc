@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "alert/route_worker.h"
+#include "core/directory_sync.h"
 #include "core/time.h"
 
 namespace alcedo::alert {
@@ -58,7 +59,11 @@ class AppendedFile {
     struct stat status{};
     if (::fstat(fd_, &status) != 0) return failure("cannot be examined");
     regular_ = S_ISREG(status.st_mode);
-    return regular_ ? end_torn_line(status.st_size) : Result<>();
+    if (!regular_) return {};
+    // Lines that the ledger will call delivered must not go with a name that no sync of the file has to keep. Every
+    // time, since whoever created the file may have been killed before this.
+    if (auto named = sync_parent_directory(path_); !named) return named;
+    return end_torn_line(status.st_size);
   }
 
   // All of `lines` or nothing.

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/directory_sync.h"
 #include "core/hash.h"
 #include "core/json.h"
 #include "core/time.h"
@@ -64,7 +65,7 @@ Result<std::uint64_t> for_each_line(const std::string& path, const std::function
 }  // namespace
 
 std::size_t DeadLetters::PlaceHash::operator()(const Place& place) const {
-  return hash_combine(place.partition_hash, mix64(static_cast<std::uint64_t>(place.offset)));
+  return hash_combine(place.record_hash, mix64(static_cast<std::uint64_t>(place.offset)));
 }
 
 DeadLetters::Place DeadLetters::place_of(const DeadLetter& letter) {
@@ -73,7 +74,8 @@ DeadLetters::Place DeadLetters::place_of(const DeadLetter& letter) {
   std::string name;
   append_json_string(source, letter.source);
   append_json_string(name, letter.partition_name);
-  const std::uint64_t named = hash_combine(hash64(source), hash64(name));
+  // With its bytes: after a power cut, another record may stand where one stood that a source's own log lost.
+  const std::uint64_t named = hash_combine(hash_combine(hash64(source), hash64(name)), hash64(letter.bytes));
   return {hash_combine(named, static_cast<std::uint64_t>(letter.partition)), letter.offset};
 }
 
@@ -168,8 +170,14 @@ Result<> DeadLetters::open_file() {
     return error(ErrorCode::kIo,
                  fmt::format("{}: cannot restrict the dead letters to their owner: {}", path_, cause(code)));
   }
-  if (fd_ >= 0) ::close(fd_);
-  fd_ = fd;
+  {
+    const std::scoped_lock no_sync(sync_mutex_);
+    if (fd_ >= 0 && unsynced_.exchange(false) && ::fdatasync(fd_) != 0) sync_failed_ = true;
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = fd;
+  }
+  // Moved away and begun anew: what sync() promises needs the name as well.
+  if (auto named = sync_parent_directory(path_); !named) return named;
   size_bytes_ = static_cast<std::uint64_t>(info.st_size);
   return {};
 }
@@ -251,6 +259,7 @@ Result<bool> DeadLetters::append(const DeadLetter& letter) {
     return error(ErrorCode::kIo, fmt::format("{}: writing failed: {}", path_, cause(code)));
   }
   size_bytes_ += line.size();
+  unsynced_ = true;
   known_.insert(place);
   ++counts_[letter.reason];
   ++written_;
@@ -258,7 +267,13 @@ Result<bool> DeadLetters::append(const DeadLetter& letter) {
 }
 
 Result<> DeadLetters::sync() {
-  if (::fdatasync(fd_) != 0) return error(ErrorCode::kIo, fmt::format("{}: sync failed: {}", path_, cause(errno)));
+  const std::scoped_lock one_at_a_time(sync_mutex_);
+  if (!sync_failed_ && !unsynced_.exchange(false)) return {};
+  // After a failed sync nobody knows what the disk holds, whatever a second one says.
+  if (sync_failed_ || ::fdatasync(fd_) != 0) {
+    sync_failed_ = true;
+    return error(ErrorCode::kIo, fmt::format("{}: sync failed: {}", path_, cause(errno)));
+  }
   return {};
 }
 

@@ -2,10 +2,12 @@
 // being wrong.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -30,14 +32,14 @@ struct DeadLetter {
 ///   {"time":"2026-…Z","source":"file:x.csv","partition":0,"name":"x","offset":7,"reason":"malformed","message":"…","bytes_base64":"…"}
 /// time is the record's arrival.
 ///
-/// Once     A record is known by (source, partition, name, offset); one that stands in the file is not written again,
-/// so a replay from
+/// Once     A record is known by (source, partition, name, offset) and its bytes; one that stands in the file is not
+/// written again, so a replay from
 ///          the start adds nothing. What was moved away is known until the process ends.
 /// Bound    At `bytes_max` append() refuses, so that the caller pauses its source. It goes on by itself once the file
 /// was moved away,
 ///          deleted or emptied. A single letter always fits into an empty file.
-/// Threads  One at a time. One process at a time writes a file (flock); readers need no lock.
-/// Cost     One write() a letter; about 40 bytes of memory a letter in the file.
+/// Threads  One at a time; sync() may come from another one. One process at a time writes a file (flock); readers need
+/// no lock. Cost     One write() a letter; about 40 bytes of memory a letter in the file.
 class DeadLetters {
  public:
   /// Creates file and directory if needed; cuts a torn last line. Errors: kIo with the path; kUnavailable if another
@@ -51,7 +53,7 @@ class DeadLetters {
   /// Errors: kUnavailable: full, or the disk is; nothing was written, the same call may work later. kIo.
   Result<bool> append(const DeadLetter& letter);
 
-  /// Until this returns, letters may vanish in a power cut. Errors: kIo.
+  /// Until this returns, letters may vanish in a power cut. Nothing to do where none was written since. Errors: kIo.
   Result<> sync();
 
   /// Letters in the file by reason, those of earlier runs included.
@@ -66,7 +68,7 @@ class DeadLetters {
 
  private:
   struct Place {
-    std::uint64_t partition_hash = 0;
+    std::uint64_t record_hash = 0;  // of partition and bytes
     std::int64_t offset = 0;
     friend bool operator==(const Place&, const Place&) = default;
   };
@@ -85,6 +87,9 @@ class DeadLetters {
   int fd_ = -1;
   std::uint64_t size_bytes_ = 0;
   std::unordered_set<Place, PlaceHash> known_;  // only asked, never listed
+  std::mutex sync_mutex_;                       // held while the disk works, and while fd_ becomes another file
+  std::atomic<bool> unsynced_ = false;
+  bool sync_failed_ = false;
   std::map<std::string, std::uint64_t, std::less<>> counts_;
   std::uint64_t written_ = 0;
   std::uint64_t repeated_ = 0;

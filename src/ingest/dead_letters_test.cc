@@ -127,6 +127,19 @@ TEST(DeadLettersTest, OtherSourcesAndNamesAreOtherPlaces) {
   }
 }
 
+TEST(DeadLettersTest, AnotherRecordAtAKnownOffsetIsKeptToo) {
+  const ScratchDirectory scratch;
+  const std::string path = scratch / "dead.ndjson";
+  DeadLetter lost = letter(1);
+  lost.bytes = "lost by a power cut";
+  for (int run = 0; run < 2; ++run) {
+    auto letters = open_ok(path);
+    EXPECT_EQ(*letters->append(lost), run == 0);
+    EXPECT_EQ(*letters->append(letter(1)), run == 0);
+  }
+  EXPECT_THAT(read_all(path), SizeIs(2));
+}
+
 TEST(DeadLettersTest, CountsByReasonAcrossRuns) {
   const ScratchDirectory scratch;
   const std::string path = scratch / "dead.ndjson";

@@ -14,12 +14,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 #include "core/check.h"
+#include "core/directory_sync.h"
 
 namespace alcedo::ingest {
 namespace {
@@ -155,11 +155,8 @@ std::string LocalLog::segment_path(std::int64_t first_offset) const {
 }
 
 Result<std::unique_ptr<LocalLog>> LocalLog::open(std::string directory, const Options& options) {
-  std::error_code failure;
-  std::filesystem::create_directories(directory, failure);
-  if (failure) {
-    return error(ErrorCode::kIo,
-                 fmt::format("{}: cannot create the log's directory: {}", directory, failure.message()));
+  if (auto made = create_directories_durably(directory); !made) {
+    return error(made.error().code, fmt::format("cannot create the log's directory: {}", made.error().message));
   }
   std::unique_ptr<LocalLog> log(new LocalLog(std::move(directory), options));
   log->directory_fd_ = ::open(log->directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -178,7 +175,7 @@ Result<std::unique_ptr<LocalLog>> LocalLog::open(std::string directory, const Op
 LocalLog::~LocalLog() {
   if (fd_ >= 0) {
     // The mark lets the next open() tell damage from a torn tail in what this process wrote last.
-    if (appended_ && !failed_ && sync() && mark_) {
+    if (appended_ && !failed_ && sync()) {
       block_.clear();
       append_record(salt_, block_, {}, 0, true);
       (void)write_all(block_);
@@ -233,8 +230,10 @@ Result<> LocalLog::recover() {
   } else {
     salt_ = load<std::uint64_t>(bytes->data() + kMagic.size());
   }
-  // From here on nothing in the log is unsynced, and the next record says so.
-  synced_ = false;
+  // From here on nothing in the log is unsynced, and the next record says so. Nor is a name: whoever created the
+  // segment may have been killed before it synced the folder.
+  if (::fsync(directory_fd_) != 0) return io_error(directory_, "syncing");
+  ++appends_;
   return sync();
 }
 
@@ -242,6 +241,7 @@ Result<> LocalLog::start_segment() {
   if (fd_ >= 0) {
     if (auto done = sync(); !done) return done;
   }
+  const std::scoped_lock no_sync(sync_mutex_);  // which would work on a descriptor that is no longer this log's
   const std::string path = segment_path(end_offset_);
   const int fd = ::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0) return io_error(path, "creating");
@@ -249,7 +249,9 @@ Result<> LocalLog::start_segment() {
   segments_.push_back({end_offset_, 0});
   const std::uint64_t old_salt = salt_;
   auto written = write_header();
-  if (written && ::fsync(directory_fd_) != 0) {
+  // The header before any record: the disk takes unsynced pages in any order, and records without a header would be
+  // damage.
+  if (written && (::fdatasync(fd_) != 0 || ::fsync(directory_fd_) != 0)) {
     written = io_error(directory_, "syncing");
     failed_ = true;
   }
@@ -262,7 +264,6 @@ Result<> LocalLog::start_segment() {
     return written;
   }
   if (old_fd >= 0) ::close(old_fd);
-  synced_ = false;
   return {};
 }
 
@@ -303,15 +304,14 @@ Result<std::int64_t> LocalLog::append(std::span<const std::string_view> records,
     if (auto started = start_segment(); !started) return std::unexpected(started.error());
   }
   block_.clear();
-  bool mark = mark_;
+  bool mark = synced_appends_ == appends_;
   for (const std::string_view record : records) {
     CHECK(!record.empty() && record.size() <= kRecordBytesMax);
     append_record(salt_, block_, record, arrival_ms, std::exchange(mark, false));
   }
   if (block_.empty()) return end_offset_;
   if (auto written = write_all(block_); !written) return std::unexpected(written.error());
-  mark_ = false;
-  synced_ = false;
+  ++appends_;
   appended_ = true;
   const std::int64_t first = end_offset_;
   end_offset_ += static_cast<std::int64_t>(records.size());
@@ -320,19 +320,21 @@ Result<std::int64_t> LocalLog::append(std::span<const std::string_view> records,
 }
 
 Result<> LocalLog::sync() {
+  const std::scoped_lock one_at_a_time(sync_mutex_);
   if (failed_) {
     return error(ErrorCode::kIo,
                  fmt::format("{}: an earlier write or sync failed; restart to recover the log", directory_));
   }
-  if (synced_) return {};
+  // What is appended while the disk works may not be part of it: the next sync is about that.
+  const std::uint64_t appends = appends_;
+  if (synced_appends_ == appends) return {};
   if (::fdatasync(fd_) != 0) {
     failed_ = true;
     return error(ErrorCode::kIo,
                  fmt::format("{}: sync failed: {}; what the disk holds is unknown, restart to recover the log",
-                             segment_path(segments_.back().first_offset), why()));
+                             directory_, why()));
   }
-  synced_ = true;
-  mark_ = true;
+  synced_appends_ = appends;
   return {};
 }
 

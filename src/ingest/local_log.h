@@ -2,9 +2,11 @@
 // again.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,7 +33,9 @@ struct LogEntry {
 /// marked record
 ///          stands behind it: then synced bytes are damaged and the log is refused, naming file and byte. Older
 ///          segments were synced before the next began; they are verified when they are read.
-/// Threads  One thread at a time uses a log and its readers. One process at a time opens a directory (flock).
+/// Threads  One thread at a time uses a log and its readers; sync() may come from another one, and append() does not
+/// wait for it
+///          unless a new segment begins. One process at a time opens a directory (flock).
 /// Cost     append(): one write() a call; reading: one pread() a 256 KB; open(): reads the newest segment once.
 class LocalLog {
  public:
@@ -126,10 +130,12 @@ class LocalLog {
   std::int64_t end_offset_ = 0;
   int directory_fd_ = -1;
   int fd_ = -1;
-  bool synced_ = true;     // nothing was appended since the last sync
-  bool mark_ = false;      // the next record says that all before it was synced
-  bool appended_ = false;  // since open()
-  bool failed_ = false;
+  std::mutex sync_mutex_;                   // held while the disk works, and while fd_ becomes another file
+  std::atomic<std::uint64_t> appends_ = 0;  // writes since open()
+  std::atomic<std::uint64_t> synced_appends_ =
+      0;                   // of them; when equal, the next record says that all before it was synced
+  bool appended_ = false;  // records, since open()
+  std::atomic<bool> failed_ = false;
   std::uint64_t salt_ = 0;  // of the newest segment
   std::string block_;       // the bytes of one append, kept for their memory
 };

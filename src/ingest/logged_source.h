@@ -24,6 +24,7 @@ class LoggedSource : public Source {
                          std::chrono::milliseconds wait) override;
   Result<> skip_to(std::int32_t partition, std::int64_t offset, std::uint64_t fingerprint,
                    const std::atomic<bool>& stopping) override;
+  std::int64_t fresh_offset() const override { return fresh_offset_; }
   Result<> sync() override { return log_->sync(); }
   void stop() override { interrupt_.raise(); }
 
@@ -31,7 +32,10 @@ class LoggedSource : public Source {
 
  protected:
   LoggedSource(std::unique_ptr<LocalLog> log, contract::PartitionInfo info)
-      : log_(std::move(log)), info_(std::move(info)), reader_(std::make_unique<LocalLog::Reader>(log_->reader(0))) {}
+      : log_(std::move(log)),
+        info_(std::move(info)),
+        reader_(std::make_unique<LocalLog::Reader>(log_->reader(0))),
+        fresh_offset_(log_->end_offset()) {}
 
   /// Waits at most `wait` for something new and appends it to the log. kMore: something may have been appended.
   virtual Result<ReadState> take(std::chrono::milliseconds wait) = 0;
@@ -42,6 +46,7 @@ class LoggedSource : public Source {
 
  private:
   std::unique_ptr<LocalLog::Reader> reader_;
+  const std::int64_t fresh_offset_;
   std::uint64_t delivered_ = 0;
   bool ended_ = false;
 };

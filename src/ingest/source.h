@@ -55,6 +55,9 @@ class Source {
   /// `fingerprint`, that of all records before (0: not known). Cost: this one reads and drops what is before.
   virtual Result<> skip_to(std::int32_t partition, std::int64_t offset, std::uint64_t fingerprint,
                            const std::atomic<bool>& stopping);
+  /// Records from this offset on were not in the source when it was opened. Only a source that keeps a log of its own
+  /// can say so; others give the largest number.
+  virtual std::int64_t fresh_offset() const { return INT64_MAX; }
   /// Makes what was delivered survive a power cut, where this source keeps a log of its own. Before an alert leaves.
   virtual Result<> sync() { return {}; }
   /// Wakes a waiting read(), which then returns kEnd soon.

@@ -14,6 +14,7 @@
 #include <system_error>
 #include <utility>
 
+#include "core/directory_sync.h"
 #include "core/time.h"
 #include "ingest/csv_header.h"
 
@@ -38,7 +39,8 @@ Result<> keep_header(const std::string& log_directory, std::string_view line) {
     return error(ErrorCode::kIo, fmt::format("{}: cannot keep the CSV header: {}", path,
                                              std::generic_category().message(written ? errno : code)));
   }
-  return {};
+  // Before any record is: a log whose header is gone would take the next line of its pipe for one.
+  return sync_directory(log_directory);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Fixed-size records over zeroed space: a torn write can only be the last one, and its checksum tells.
+// Fixed-size records over zeroed space. The disk takes unsynced pages in any order, so what a power cut leaves behind
+// the last sync may have holes; a mark in the records tells such a tail from damage.
 #include "pipeline/journal.h"
 
 #include <fcntl.h>
@@ -14,12 +15,15 @@
 #include <cstring>
 #include <utility>
 
+#include "core/check.h"
 #include "core/hash.h"
 
 namespace alcedo::pipeline {
 namespace {
 
-enum Kind : std::uint32_t { kOpened = 1, kEvents = 2, kTime = 3 };
+enum Kind : std::uint32_t { kOpened = 1, kEvents = 2, kTime = 3, kForget = 4, kClosed = 5 };
+// In a record's kind: everything before this record had been synced when it was appended.
+constexpr std::uint32_t kMark = std::uint32_t{1} << 31;
 
 struct Record {
   std::uint32_t check = 0;
@@ -61,25 +65,17 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& path, const st
   if (::fstat(fd, &info) != 0) return error(ErrorCode::kIo, fmt::format("{}: {}", path, std::strerror(errno)));
   const auto whole = static_cast<std::size_t>(info.st_size) / sizeof(Record);
   std::size_t good = 0;
+  const auto read_at = [&](std::size_t at, Record& to) {
+    return ::pread(fd, &to, sizeof to, static_cast<off_t>(at * sizeof to)) == sizeof to;
+  };
   Record record;
   const std::uint64_t who = hash64(identity);
   for (; good < whole; ++good) {
-    if (::pread(fd, &record, sizeof record, static_cast<off_t>(good * sizeof record)) != sizeof record) {
+    if (!read_at(good, record)) {
       return error(ErrorCode::kIo, fmt::format("{}: cannot read the journal: {}", path, std::strerror(errno)));
     }
-    if (is_blank(record)) break;
-    if (record.check != checksum(record)) {
-      // Torn if nothing follows it; otherwise something that was once durable has changed.
-      Record next{0, 0, 0, 0, 0, 0, 0, 0};
-      const auto after = static_cast<off_t>((good + 1) * sizeof record);
-      if (::pread(fd, &next, sizeof next, after) < static_cast<ssize_t>(sizeof next) || is_blank(next)) break;
-      return error(
-          ErrorCode::kCorrupt,
-          fmt::format(
-              "{}: record {} does not match its checksum; the order of inputs is lost. Move the data directory away "
-              "to start anew, or restore the file",
-              path, good));
-    }
+    if (is_blank(record) || record.check != checksum(record)) break;
+    record.kind &= ~kMark;
     if (good == 0 && (record.kind != kOpened || record.a != who)) {
       std::string shown = identity.substr(0, identity.find_last_not_of('\n') + 1);
       std::ranges::replace(shown, '\n', ' ');
@@ -99,30 +95,65 @@ Result<std::unique_ptr<Journal>> Journal::open(const std::string& path, const st
       journal->time_inputs_.push_back({record.a, record.c});
       journal->last_sequence_ = record.a;
     }
+    if (record.kind == kForget) journal->drop_from(record.a, record.c);
+  }
+  bool tail_blank = static_cast<std::uint64_t>(info.st_size) == whole * sizeof record;
+  for (std::size_t at = good; at < whole; ++at) {
+    if (!read_at(at, record)) {
+      return error(ErrorCode::kIo, fmt::format("{}: cannot read the journal: {}", path, std::strerror(errno)));
+    }
+    if (is_blank(record)) continue;
+    tail_blank = false;
+    if (at > good && record.check == checksum(record) && (record.kind & kMark) != 0) {
+      return error(
+          ErrorCode::kCorrupt,
+          fmt::format(
+              "{}: record {} does not match its checksum, and what stands behind it says that it was safely written; "
+              "the order of inputs is lost. Move the data directory away to start anew, or restore the file",
+              path, good));
+    }
   }
   // What a crash left half-written behind the last good record must not look like one later.
   if (::ftruncate(fd, static_cast<off_t>(good * sizeof record)) != 0) {
     return error(ErrorCode::kIo, fmt::format("{}: cannot cut the torn tail: {}", path, std::strerror(errno)));
   }
   journal->end_bytes_ = journal->reserved_bytes_ = good * sizeof record;
+  journal->taken_ = true;
   if (auto r = journal->reserve(kReserveBytes); !r) return std::unexpected(r.error());
+  journal->records_ = good;
   if (good == 0) {
     journal->opened_ms_ = now_ms;
     if (auto r = journal->write_record(kOpened, who, 0, now_ms, 0, 0); !r) return std::unexpected(r.error());
+  }
+  // A tail that was cut has to be gone before records are written over it: after another power cut, parts of both would
+  // pass for one.
+  if (good == 0 || !tail_blank) {
     if (auto r = journal->sync(); !r) return std::unexpected(r.error());
   }
   return journal;
 }
 
 Journal::~Journal() {
-  if (auto r = sync(); !r) std::fprintf(stderr, "%s\n", r.error().message.c_str());
+  if (!taken_) {  // refused: not a byte of it is this one's to change
+    ::close(fd_);
+    return;
+  }
+  auto done = sync();
+  // Says that all of it was synced, so that damage to what this process wrote last does not pass for a torn tail.
+  if (done && appended_) {
+    const std::scoped_lock lock(mutex_);
+    done = write_record(kClosed, 0, 0, 0, 0, 0);
+    if (done) done = flush();
+  }
+  if (!done) std::fprintf(stderr, "%s\n", done.error().message.c_str());
   if (::ftruncate(fd_, static_cast<off_t>(end_bytes_)) != 0) std::perror(path_.c_str());
   ::close(fd_);
 }
 
 Result<> Journal::write_record(std::uint32_t kind, std::uint64_t a, std::uint64_t b, std::int64_t c, std::int64_t d,
                                std::int32_t e) {
-  Record record{0, kind, a, b, c, d, e};
+  Record record{0, kind | (synced_records_ == records_ ? kMark : 0), a, b, c, d, e};
+  ++records_;
   record.check = checksum(record);
   buffer_.append(reinterpret_cast<const char*>(&record), sizeof record);
   return buffer_.size() >= 64 * sizeof record ? flush() : Result<>{};
@@ -176,6 +207,7 @@ Result<> Journal::append_event(std::uint64_t sequence, std::int32_t partition, s
   }
   if (auto r = flush_run(); !r) return r;
   pending_ = {sequence, 1, partition, offset, offset};
+  appended_ = true;
   return {};
 }
 
@@ -183,15 +215,37 @@ Result<> Journal::append_time(std::uint64_t sequence, std::int64_t time_ms) {
   const std::scoped_lock lock(mutex_);
   if (sequence <= last_sequence_) return {};
   if (auto r = flush_run(); !r) return r;
+  appended_ = true;
   return write_record(kTime, sequence, 0, time_ms, 0, 0);
+}
+
+void Journal::drop_from(std::uint64_t sequence, std::int64_t offset) {
+  while (!runs_.empty() && runs_.back().sequence >= sequence) runs_.pop_back();
+  if (!runs_.empty() && runs_.back().sequence + runs_.back().count > sequence) {
+    runs_.back().count = sequence - runs_.back().sequence;
+    runs_.back().offset_last = std::min(runs_.back().offset_last, offset - 1);
+  }
+  while (!time_inputs_.empty() && time_inputs_.back().sequence >= sequence) time_inputs_.pop_back();
+  last_sequence_ = sequence - 1;
+}
+
+Result<> Journal::forget_from(std::uint64_t sequence, std::int64_t offset) {
+  const std::scoped_lock lock(mutex_);
+  CHECK(pending_.count == 0);  // what this process appended cannot be lost to it
+  if (sequence > last_sequence_) return {};
+  drop_from(sequence, offset);
+  appended_ = true;
+  return write_record(kForget, sequence, 0, offset, 0, 0);
 }
 
 Result<> Journal::sync() {
   const std::scoped_lock one_at_a_time(sync_mutex_);
+  std::uint64_t records = 0;
   {
     const std::scoped_lock lock(mutex_);
     if (auto r = flush_run(); !r) return r;
     if (auto r = flush(); !r) return r;
+    records = records_;
     if (!std::exchange(dirty_, false)) return {};
   }
   // Without the lock on the buffer: the engine must not wait for the disk.
@@ -200,6 +254,8 @@ Result<> Journal::sync() {
     std::fprintf(stderr, "%s: fdatasync failed: %s\n", path_.c_str(), std::strerror(errno));
     std::abort();
   }
+  const std::scoped_lock lock(mutex_);
+  synced_records_ = records;
   return {};
 }
 

@@ -32,9 +32,10 @@ class Journal {
     std::int64_t time_ms = 0;
   };
 
-  /// Opens or creates. `identity` names pipeline and source: another one's journal is refused. A torn tail (a crash
-  /// while writing) is cut off; damage before it is refused. Errors: kIo, kCorrupt, kInvalidArgument, naming the file
-  /// and what to do.
+  /// Opens or creates. `identity` names pipeline and source: another one's journal is refused. A torn tail is cut off:
+  /// what a crash left behind the last record that a sync had made durable, with holes after a power cut. Damage before
+  /// that is refused, wherever a later record or the closing one says that it was synced. The name becomes durable when
+  /// the caller syncs the folder. Errors: kIo, kCorrupt, kInvalidArgument, naming the file and what to do.
   static Result<std::unique_ptr<Journal>> open(const std::string& path, const std::string& identity,
                                                std::int64_t now_ms);
   ~Journal();
@@ -51,6 +52,10 @@ class Journal {
   /// An accepted event; contiguous ones of one partition become one record.
   Result<> append_event(std::uint64_t sequence, std::int32_t partition, std::int64_t offset);
   Result<> append_time(std::uint64_t sequence, std::int64_t time_ms);
+  /// What an earlier process journaled from this sequence number on never happened: a power cut took the records
+  /// themselves, from `offset` on, out of the log that they came from, which no page can have depended on. Before
+  /// anything is appended.
+  Result<> forget_from(std::uint64_t sequence, std::int64_t offset);
   /// Everything appended so far is on disk when this returns. Cost: one write and one fdatasync.
   Result<> sync();
 
@@ -60,6 +65,7 @@ class Journal {
   Result<> reserve(std::uint64_t bytes);
   Result<> write_record(std::uint32_t kind, std::uint64_t a, std::uint64_t b, std::int64_t c, std::int64_t d,
                         std::int32_t e);
+  void drop_from(std::uint64_t sequence, std::int64_t offset);
   Result<> flush_run();
   Result<> flush();
 
@@ -75,7 +81,11 @@ class Journal {
   std::string buffer_;
   std::uint64_t end_bytes_ = 0;       // of the records
   std::uint64_t reserved_bytes_ = 0;  // of the file: zeros behind the records
+  std::uint64_t records_ = 0;         // appended to the buffer or read
+  std::uint64_t synced_records_ = 0;  // of them; when equal, the next one is marked
+  bool taken_ = false;                // read, and found to be ours
   bool dirty_ = false;
+  bool appended_ = false;  // since open()
 };
 
 }  // namespace alcedo::pipeline

@@ -81,6 +81,7 @@ Result<> Runner::drive(ingest::Source& source, std::int32_t partition_base) {
     const std::scoped_lock lock(mutex_);
     source_ = &source;
   }
+  fresh_offset_ = source.fresh_offset();
   for (std::int32_t p = 0; p < static_cast<std::int32_t>(source.num_partitions()); ++p) {
     const auto place = places_.find(partition_base + p);
     if (place == places_.end()) continue;
@@ -183,6 +184,13 @@ Result<> Runner::check_replay(const EventHeader& event) {
           event.sequence, event.partition, event.offset));
 }
 
+// The journal may know of records that the source's log lost to a power cut, when it reached the disk first; new ones
+// take their place.
+Result<> Runner::forget_lost(std::uint64_t sequence) {
+  if (options_.journal == nullptr || sequence > options_.journal->last_sequence()) return {};
+  return options_.journal->forget_from(sequence, fresh_offset_);
+}
+
 void Runner::replay_time_inputs(std::size_t before) {
   if (options_.journal == nullptr) return;
   const auto& inputs = options_.journal->time_inputs();
@@ -215,6 +223,9 @@ Result<> Runner::admit(EventBatch& batch, std::uint32_t row, const RawBatch& raw
     }
     case Admission::kAccepted:
       break;
+  }
+  if (event.offset >= fresh_offset_) {
+    if (auto r = forget_lost(event.sequence); !r) return r;
   }
   if (auto r = check_replay(event); !r) return r;
   if (options_.journal != nullptr) {
@@ -445,6 +456,10 @@ Result<> Runner::time_passes() {
   none.reset(0, 1);
   ticks_.clear();
   replay_time_inputs(0);
+  // Nothing arrives, so all that the source's log holds has been here: time goes on even if the journal knows more.
+  if (fresh_offset_ != INT64_MAX) {
+    if (auto r = forget_lost(sequencer_.next_sequence()); !r) return r;
+  }
   const bool replaying = options_.journal != nullptr && sequencer_.next_sequence() <= options_.journal->last_sequence();
   // Before the first event nothing is expected, so time has nothing to say.
   const std::int64_t time_ms = wall_clock_ms() - pipeline_.events.lateness_ms;

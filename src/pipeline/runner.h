@@ -135,6 +135,7 @@ class Runner {
   /// Wall time as an input of its own while nothing arrives, so that silence is seen.
   Result<> time_passes();
   Result<> check_replay(const EventHeader& event);
+  Result<> forget_lost(std::uint64_t sequence);
   /// Where retention has dropped the oldest records of a log, sequence numbers go on from the first run that is still
   /// there whole. Returns the first record of `raw` to take.
   std::size_t resume_after_retention(const RawBatch& raw);
@@ -169,6 +170,7 @@ class Runner {
   bool resumed_ = false;
   std::size_t replay_run_ = 0;
   std::size_t replay_time_ = 0;
+  std::int64_t fresh_offset_ = INT64_MAX;  // of the source that is driven
   std::unique_ptr<Checkpointer> checkpointer_;
   std::optional<CheckpointRecord> restored_;  // while restore() loads rows
   std::vector<int> restored_stages_;          // by the checkpoint's stage: the plan's, or -1

@@ -120,6 +120,10 @@ Result<> Runner::make_durable(std::uint64_t ticket) {
   if (source != nullptr) {
     if (auto r = source->sync(); !r) return r;
   }
+  // A restart from here does not come past the records that were set aside before.
+  if (options_.dead_letters != nullptr) {
+    if (auto r = options_.dead_letters->sync(); !r) return r;
+  }
   return options_.journal != nullptr ? options_.journal->sync() : Result<>{};
 }
 

@@ -13,6 +13,7 @@
 
 #include "alert/delivery.h"
 #include "core/hash.h"
+#include "ingest/stdin_source.h"
 #include "pipeline/service.h"
 
 namespace alcedo::pipeline {
@@ -348,6 +349,71 @@ TEST_F(ServiceTest, ARestartPagesNobodyAgainAndLosesNothing) {
   };
   EXPECT_EQ(steps(seen, "\"step\":\"open\""), steps(expected, "\"step\":\"open\""));
   EXPECT_EQ(steps(seen, "\"step\":\"resolve\""), steps(expected, "\"step\":\"resolve\""));
+}
+
+// After a power cut the journal may know records that the source's own log has lost, since the journal reached the disk
+// first.
+TEST(RunnerTest, WhatTheLogLostGivesWayToWhatComesNext) {
+  const Folder folder;
+  const auto pipeline = small("none");
+  const std::string log_directory = folder.path() + "/log-stdin";
+  const std::string journal_path = folder.path() + "/journal";
+  // One process a round: what `text` brings comes through a pipe, behind what the log holds.
+  const auto round = [&](const std::string& text, std::uint64_t events_expected) {
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    ASSERT_EQ(::write(ends[1], text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    ::close(ends[1]);
+    auto source = ingest::StdinSource::create(ends[0], {.log_directory = log_directory});
+    ASSERT_TRUE(source) << source.error().message;
+    auto journal = Journal::open(journal_path, "small", 1000);
+    ASSERT_TRUE(journal) << journal.error().message;
+    Runner::Options options;
+    options.journal = journal->get();
+    auto runner = Runner::create(pipeline, options);
+    ASSERT_TRUE(runner) << runner.error().message;
+    const auto done = (*runner)->run(**source);
+    EXPECT_TRUE(done) << done.error().message;
+    EXPECT_EQ((*runner)->stats().events, events_expected);
+    ::close(ends[0]);
+  };
+  std::string first;
+  for (int i = 0; i < 20; ++i) first += event(i);
+  round(first, 20);
+  // The log's tail goes: a dozen records or so.
+  const std::string segment = log_directory + "/00000000000000000000.log";
+  std::filesystem::resize_file(segment, std::filesystem::file_size(segment) * 2 / 5);
+  std::uint64_t left = 0;
+  {
+    auto log = ingest::LocalLog::open(log_directory, {});
+    ASSERT_TRUE(log) << log.error().message;
+    left = static_cast<std::uint64_t>((*log)->end_offset());
+  }
+  ASSERT_GT(left, 2U);
+  ASSERT_LT(left, 15U);
+  // Other records take the lost ones' offsets, and not all of them become events.
+  std::string second;
+  for (int i = 100; i < 130; ++i) second += i % 3 == 0 ? "no event\n" : event(i);
+  round(second, left + 20);
+  {
+    auto journal = Journal::open(journal_path, "small", 1000);
+    ASSERT_TRUE(journal) << journal.error().message;
+    EXPECT_EQ((*journal)->last_sequence(), left + 20);
+  }
+  // And the log with its journal is one story again.
+  round("", left + 20);
+  round(event(200), left + 21);
+}
+
+TEST(PrivateKeyTest, AHalfWrittenDraftIsNoKeyAndInNobodysWay) {
+  const Folder folder;
+  folder.write("private.key.new", "0123");
+  const auto drawn = private_key(folder.path());
+  ASSERT_TRUE(drawn) << drawn.error().message;
+  EXPECT_EQ(*private_key(folder.path()), *drawn);
+  EXPECT_FALSE(std::filesystem::exists(folder.path() + "/private.key.new"));
+  const auto status = std::filesystem::status(folder.path() + "/private.key");
+  EXPECT_EQ(status.permissions(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
 }
 
 TEST_F(ServiceTest, ASecondProcessIsRefusedWithThePid) {

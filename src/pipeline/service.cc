@@ -15,6 +15,7 @@
 #include <fstream>
 
 #include "contract/fields/siphash.h"
+#include "core/directory_sync.h"
 #include "core/time.h"
 
 namespace alcedo::pipeline {
@@ -81,12 +82,19 @@ Result<std::array<std::uint8_t, 16>> private_key(const std::string& directory) {
   std::string text;
   for (const auto byte : key) text += fmt::format("{:02x}", byte);
   text += '\n';
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  // Under its name only once it is whole and synced: half a key would refuse every later start. And its name is durable
+  // before anything is hashed with it, or a restart would draw another and know none of the incidents' keys again.
+  const std::string draft = path + ".new";
+  ::unlink(draft.c_str());  // left by a crash
+  const int fd = ::open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   const bool good =
       fd >= 0 && ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(fd) == 0;
-  const int why = errno;
+  int why = errno;
   if (fd >= 0) ::close(fd);
-  if (!good) return error(ErrorCode::kIo, fmt::format("{}: cannot write: {}", path, std::strerror(why)));
+  const bool named = good && ::rename(draft.c_str(), path.c_str()) == 0;
+  if (good && !named) why = errno;
+  if (!named) return error(ErrorCode::kIo, fmt::format("{}: cannot write: {}", path, std::strerror(why)));
+  if (auto synced = sync_parent_directory(path); !synced) return std::unexpected(synced.error());
   return key;
 }
 
@@ -111,11 +119,8 @@ Result<std::unique_ptr<Service>> Service::open(const Pipeline& pipeline, Options
 }
 
 Result<> Service::set_up() {
-  std::error_code failed;
-  std::filesystem::create_directories(options_.data, failed);
-  if (failed) {
-    return error(ErrorCode::kIo,
-                 fmt::format("{}: cannot make the data directory: {}", options_.data, failed.message()));
+  if (auto made = create_directories_durably(options_.data); !made) {
+    return error(made.error().code, fmt::format("cannot make the data directory: {}", made.error().message));
   }
   ::chmod(options_.data.c_str(), 0700);
   auto lock = take_lock(options_.data);
@@ -147,7 +152,6 @@ Result<> Service::set_up() {
   auto deliverer = alert::Deliverer::start(*ledger_, pipeline_.routes, delivery);
   if (!deliverer) return std::unexpected(deliverer.error());
   deliverer_ = std::move(*deliverer);
-
   ingest::OpenOptions how;
   how.data_directory = options_.data;
   how.opened_ms = journal_->opened_ms();
@@ -161,7 +165,6 @@ Result<> Service::set_up() {
   auto source = open_sources(options_.sources, pipeline_.events, how);
   if (!source) return std::unexpected(source.error());
   source_ = std::move(*source);
-
   Runner::Options run;
   run.workers = options_.workers;
   run.speed = options_.speed;
@@ -188,7 +191,9 @@ Result<> Service::set_up() {
   if (options_.on_notice) {
     for (const std::string& note : runner_->restore_notes()) options_.on_notice(note);
   }
-  return {};
+  // Every store has its file or folder by now. Their names become durable before anything is read, so that what they
+  // sync can be found.
+  return sync_directory(options_.data);
 }
 
 void Service::start() {
