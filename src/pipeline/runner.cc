@@ -17,6 +17,9 @@ namespace {
 constexpr std::int32_t kWarmUpPartitions = 1 << 16;
 constexpr std::size_t kMergeRecords = 512;
 constexpr std::size_t kPrefetchAhead = 8;
+// A paced batch lasts as long as its events' time: small ones leave room for checkpoints between them.
+constexpr std::size_t kPacedRecords = 256;
+constexpr std::size_t kPacedRows = 256;
 
 }  // namespace
 
@@ -265,7 +268,8 @@ Result<> Runner::drive_one(ingest::Source& source, std::int32_t partition_base) 
   std::vector<std::uint32_t> counts;
   const std::size_t fanout = decoder_.events_per_record_max();
   for (std::int32_t p = 0; p < static_cast<std::int32_t>(source.num_partitions()); ++p) {
-    Reader reader(source, p, std::max<std::size_t>(1, options_.batch_events_max / fanout), options_.on_problem);
+    const std::size_t events_max = options_.speed > 0 ? kPacedRecords : options_.batch_events_max;
+    Reader reader(source, p, std::max<std::size_t>(1, events_max / fanout), options_.on_problem);
     for (bool more = true; more;) {
       auto item = reader.take();
       more = item.state != ingest::ReadState::kEnd && !stopping();
@@ -496,7 +500,10 @@ Result<> Runner::process_paced(EventBatch& batch) {
     while (last < order.size() && due_ns(last) <= now_ns) ++last;
     if (last == done) {
       const std::int64_t wait_ns = std::min<std::int64_t>(due_ns(done) - now_ns, 50'000'000);
-      std::this_thread::sleep_for(std::chrono::nanoseconds(wait_ns));
+      // A checkpoint that was begun between two batches is read on, within the wait.
+      if (checkpointer_ && checkpointer_->under_way()) checkpointer_->step(*engine_, kPacedRows);
+      const std::int64_t left_ns = now_ns + wait_ns - steady_ns();
+      if (left_ns > 0) std::this_thread::sleep_for(std::chrono::nanoseconds(left_ns));
       continue;
     }
     batch.order.assign(order.begin() + static_cast<std::ptrdiff_t>(done),

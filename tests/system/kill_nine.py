@@ -4,6 +4,7 @@
 A seeded stream with planted spikes goes through a small pipeline whose pages go to the PagerDuty mock. Four runs:
   oracle   without a fault: which incidents there are, and how each ends
   kill -9  the process is killed at random moments of the stream and restarted on the same data directory; then it may finish
+  kill -9 with checkpoints   the same, where each process goes on from a checkpoint: all of them together are one pass
   SIGTERM  the same with SIGTERM: it must exit with 0 within ten seconds
   stdin    events come through a pipe, one kill -9 in the middle, then the rest of the bytes: what the local log had is not lost
 In each the mock must end with every incident opened exactly once and in the oracle's state. Moments come from --seed, but what a
@@ -23,9 +24,10 @@ import tempfile
 import threading
 import time
 
-from run_with_mock import (DELIVERY_DELAY_MS, PASS_SECONDS, ROOT, RUN_SECONDS_MAX, STEP_MS, Bench, Failure, compare, expect, feed,
-                           judge_oracle, logged_records, repeated, say, write_events)
+from run_with_mock import (DELIVERY_DELAY_MS, PASS_SECONDS, ROOT, ROUND_SECONDS, RUN_SECONDS_MAX, STEP_MS, Bench, Failure,
+                           compare, expect, feed, judge_oracle, logged_records, repeated, say, write_events)
 
+CHECKPOINT_EVERY = "100ms"
 SIGTERM_SECONDS_MAX = 10  # the promise
 STARTED_SECONDS = 0.3     # before a process has taken up signals, SIGTERM simply ends it
 
@@ -39,17 +41,22 @@ def oracle(arguments, source):
     return incidents
 
 
-def interrupt_at_random(arguments, source, expected, rng, name, signal_number, times):
+def interrupt_at_random(arguments, source, expected, rng, name, signal_number, times, checkpoints=False):
     """Ends the process `times` times within its pass over the stream, then lets it finish."""
-    with Bench(arguments, name, DELIVERY_DELAY_MS) as bench:
+    options = ("--checkpoint-every", CHECKPOINT_EVERY) if checkpoints else ()
+    with Bench(arguments, name, DELIVERY_DELAY_MS, options=options) as bench:
         hits, paged_before, slowest_s = 0, [], 0.0
         # Every part of the pass gets its share, starting up and the end included.
         moments = [PASS_SECONDS * 1.1 * (n + rng.random()) / times for n in range(times)]
         if signal_number == signal.SIGTERM:
             moments = [max(moment, STARTED_SECONDS) for moment in moments]
         rng.shuffle(moments)
+        speed = arguments.speed
+        if checkpoints:
+            speed = f"{arguments.event_seconds / (ROUND_SECONDS * times):.3g}x"
+            moments = [rng.uniform(0, 1.7 * ROUND_SECONDS) for _ in range(times)]
         for moment in moments:
-            process = bench.start(source, arguments.speed)
+            process = bench.start(source, speed)
             try:
                 process.wait(timeout=moment)
             except subprocess.TimeoutExpired:
@@ -137,7 +144,8 @@ def main():
     arguments.alcedo, arguments.mock = arguments.alcedo.resolve(), arguments.mock.resolve()
     arguments.folder = pathlib.Path(tempfile.mkdtemp(prefix="alcedo-kill-nine-"))
     arguments.stream = arguments.folder / "events.ndjson"
-    arguments.speed = f"{arguments.events * STEP_MS / 1000 / PASS_SECONDS:.0f}x"
+    arguments.event_seconds = arguments.events * STEP_MS / 1000
+    arguments.speed = f"{arguments.event_seconds / PASS_SECONDS:.0f}x"
     rng = random.Random(arguments.seed)
     began = time.monotonic()
     failed = False
@@ -148,6 +156,8 @@ def main():
             f"{arguments.stream.stat().st_size / 1e6:.0f} MB, written in {time.monotonic() - began:.1f} s")
         incidents = oracle(arguments, source)
         interrupt_at_random(arguments, source, incidents, rng, "kill-9", signal.SIGKILL, arguments.kills)
+        interrupt_at_random(arguments, source, incidents, rng, "kill-9 with checkpoints", signal.SIGKILL, arguments.kills,
+                            checkpoints=True)
         interrupt_at_random(arguments, source, incidents, rng, "sigterm", signal.SIGTERM, arguments.terms)
         through_a_pipe(arguments, spikes, rng)
     except Failure as failure:

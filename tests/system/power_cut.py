@@ -32,13 +32,12 @@ import tempfile
 import threading
 import time
 
-from run_with_mock import (DELIVERY_DELAY_MS, ROOT, RUN_SECONDS_MAX, STEP_MS, Bench, Failure, compare, expect, feed, judge_oracle,
-                           logged_records, repeated, say, write_events)
+from run_with_mock import (DELIVERY_DELAY_MS, ROOT, ROUND_SECONDS, RUN_SECONDS_MAX, STEP_MS, Bench, Failure, compare, expect,
+                           feed, judge_oracle, logged_records, repeated, say, write_events)
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE_BYTES = 4096
 PASS_SECONDS = 1.5        # of one pass over the stream
-ROUND_SECONDS = 0.35      # of one round, where rounds go on from checkpoints: many of those must fit
 USERS = 120
 CALM = 0.35               # of the stream, before its first spike: calibration ends at event 20,000
 CALM_LOSSY = 0.5          # where some of those events are lost

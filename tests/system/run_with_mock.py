@@ -16,6 +16,7 @@ USERS = 500
 STEP_MS = 100             # between events
 SPIKES = 60
 INCIDENTS_MIN = 20        # fewer and the test proves nothing
+ROUND_SECONDS = 0.35      # of one round, where rounds go on from checkpoints: many of those must fit
 PASS_SECONDS = 2.5        # of one replay of the file, whatever the machine: kills must have something to hit
 RUN_SECONDS_MAX = 60
 DELIVERY_DELAY_MS = 20    # the mock answers this late, so that kills also fall between an acceptance and its record
