@@ -24,6 +24,7 @@ constexpr std::int64_t kForgetSilentMs = 7 * kDayMs;
 constexpr std::uint32_t kTickIndexFirst = 1U << 16;
 // Entities that each tick looks at: a million within the hour.
 constexpr std::size_t kExpiryLooks = 300;
+constexpr std::size_t kEvictShare = 4096;
 // State parts.
 constexpr std::uint64_t kBaselinesPart = 1;
 constexpr std::uint64_t kDeciderPart = 2;
@@ -451,15 +452,13 @@ void Engine::keep_cold(const ColdReader& read) {
 bool Engine::evict(std::size_t bytes_max, std::size_t rows, std::uint32_t published) {
   const std::size_t bytes = state_bytes();
   if (bytes <= bytes_max) return true;
-  // Memory that is given back stays with the stage for others; beyond the bound more of it must be free.
+  // Memory that is given back stays with the stage for others. Beyond the bound each batch gives back some more than it
+  // may take, so that no batch pays for all.
   bool enough = true;
   for (auto& stages : stages_) {
     for (auto& stage : stages) {
-      const std::size_t over = (bytes - bytes_max) / (bytes_max / 256 + 1);
-      const std::size_t wanted = std::min(2 * rows + stage.resident() / 64 * (1 + over), stage.resident() / 2);
-      const std::size_t free = stage.free_records();
-      if (free < wanted) stage.evict(wanted - free, published);
-      enough = enough && (stage.free_records() >= std::min(rows, wanted));
+      stage.evict(2 * rows + stage.resident() / kEvictShare, published);
+      enough = enough && stage.free_records() >= std::min(rows, stage.resident() / 2);
     }
   }
   return enough;

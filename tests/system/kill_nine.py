@@ -43,18 +43,18 @@ def oracle(arguments, source):
 
 def interrupt_at_random(arguments, source, expected, rng, name, signal_number, times, checkpoints=False):
     """Ends the process `times` times within its pass over the stream, then lets it finish."""
-    options = ("--checkpoint-every", CHECKPOINT_EVERY) if checkpoints else ()
+    options = ("--checkpoint-every", CHECKPOINT_EVERY if checkpoints else "0s")
     with Bench(arguments, name, DELIVERY_DELAY_MS, options=options) as bench:
         hits, paged_before, slowest_s = 0, [], 0.0
         # Every part of the pass gets its share, starting up and the end included.
         moments = [PASS_SECONDS * 1.1 * (n + rng.random()) / times for n in range(times)]
-        if signal_number == signal.SIGTERM:
-            moments = [max(moment, STARTED_SECONDS) for moment in moments]
         rng.shuffle(moments)
         speed = arguments.speed
         if checkpoints:
             speed = f"{arguments.event_seconds / (ROUND_SECONDS * times):.3g}x"
             moments = [rng.uniform(0, 1.7 * ROUND_SECONDS) for _ in range(times)]
+        if signal_number == signal.SIGTERM:
+            moments = [max(moment, STARTED_SECONDS) for moment in moments]
         for moment in moments:
             process = bench.start(source, speed)
             try:
@@ -158,7 +158,7 @@ def main():
         interrupt_at_random(arguments, source, incidents, rng, "kill-9", signal.SIGKILL, arguments.kills)
         interrupt_at_random(arguments, source, incidents, rng, "kill-9 with checkpoints", signal.SIGKILL, arguments.kills,
                             checkpoints=True)
-        interrupt_at_random(arguments, source, incidents, rng, "sigterm", signal.SIGTERM, arguments.terms)
+        interrupt_at_random(arguments, source, incidents, rng, "sigterm", signal.SIGTERM, arguments.terms, checkpoints=True)
         through_a_pipe(arguments, spikes, rng)
     except Failure as failure:
         failed = True
