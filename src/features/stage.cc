@@ -83,6 +83,27 @@ float stat_of(const MomentTotals& t, Stat stat, double shift) {
   return static_cast<float>(kMissing);
 }
 
+template <typename Totals>
+void read_window(const WindowRead& read, const Totals& t, double shift, std::span<float> out) {
+  if constexpr (std::is_same_v<Totals, MomentTotals>) {
+    // What stat_of() gives one by one, with one division for the mean: most plans that read moments read them all.
+    if (read.all && t.count != 0) {
+      const double mean = t.sum / t.count;
+      out[read.column(Stat::kCount)] = static_cast<float>(t.count);
+      out[read.column(Stat::kSum)] = static_cast<float>(t.sum + t.count * shift);
+      out[read.column(Stat::kMean)] = static_cast<float>(shift + mean);
+      out[read.column(Stat::kStd)] = static_cast<float>(std::sqrt(std::max(0.0, t.squares / t.count - mean * mean)));
+      out[read.column(Stat::kMin)] = t.min;
+      out[read.column(Stat::kMax)] = t.max;
+      return;
+    }
+  }
+  for (std::size_t stat = 0; stat < read.columns.size(); ++stat) {
+    if (read.columns[stat] != WindowRead::kNoColumn)
+      out[read.columns[stat]] = stat_of(t, static_cast<Stat>(stat), shift);
+  }
+}
+
 }  // namespace
 
 struct KeyedStage::Impl {
@@ -92,6 +113,7 @@ struct KeyedStage::Impl {
         records(program.record_bytes),
         pending(sizeof(PendingLevel)),
         counters(std::max<std::size_t>(1, program.numbers.size()) * sizeof(CounterReading)),
+        lengths(program.grains_ms.begin(), program.grains_ms.end()),
         values(program.numbers.size()),
         from(program.grains_ms.size()),
         to(program.grains_ms.size()),
@@ -122,6 +144,7 @@ struct KeyedStage::Impl {
   std::size_t num_cold = 0;
   std::uint32_t hand = RecordPool::kNone;         // the record that evict() looked at last
   std::uint32_t expiry_hand = RecordPool::kNone;  // and expire()
+  std::vector<BucketLength> lengths;              // by StageProgram::grains_ms
   // Of the event at hand.
   std::vector<double> values;      // by StageProgram::numbers
   std::vector<std::int64_t> from;  // newest buckets before the event, by grain
@@ -185,7 +208,7 @@ void KeyedStage::Impl::prefetch_parts(const std::byte* record, std::int64_t time
   const auto ring_parts = [&]<typename Totals>(const NumberRings& number, const Totals&) {
     for (const auto& window : number.rings) {
       const auto& ring = *reinterpret_cast<const Ring<Totals>*>(record + window.offset);
-      rings.prefetch(ring, bucket_of(time_ms, program.grains_ms[window.grain]));
+      rings.prefetch(ring, lengths[window.grain].bucket_of(time_ms));
     }
   };
   for (const NumberRings& number : program.rings) {
@@ -235,9 +258,8 @@ void KeyedStage::Impl::update_rings(const NumberRings& number, std::byte* record
     shift = kept;
   }
   const auto read = [&](bool including) {
-    for (const StatRead& r : number.reads) {
-      if (r.including != including) continue;
-      out[r.column] = stat_of(part<Ring<Totals>>(record, number.rings[r.ring].offset).totals, r.stat, shift);
+    for (const WindowRead& r : number.reads) {
+      if (r.including == including) read_window(r, part<Ring<Totals>>(record, r.offset).totals, shift, out);
     }
     for (const RatioRead& r : number.ratios) {
       if (r.including != including) continue;
@@ -249,7 +271,7 @@ void KeyedStage::Impl::update_rings(const NumberRings& number, std::byte* record
   read(false);
   if (present) {
     for (const auto& window : number.rings) {
-      const std::int64_t bucket = moves ? to[window.grain] : bucket_of(time_ms, program.grains_ms[window.grain]);
+      const std::int64_t bucket = moves ? to[window.grain] : lengths[window.grain].bucket_of(time_ms);
       // `to` is the newest bucket either way; too old for this window, the event may still count in a longer one.
       if (bucket > to[window.grain] - kBuckets)
         rings.add_value(part<Ring<Totals>>(record, window.offset), bucket, x, shift);
@@ -315,8 +337,8 @@ void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std
 
   read_values(header, batch, row);
   for (std::size_t g = 0; g < from.size(); ++g) {
-    from[g] = bucket_of(header.clock_ms, program.grains_ms[g]);
-    to[g] = moves ? bucket_of(time_ms, program.grains_ms[g]) : from[g];
+    from[g] = lengths[g].bucket_of(header.clock_ms);
+    to[g] = moves ? lengths[g].bucket_of(time_ms) : from[g];
   }
   const float gap_s =
       first || !in_order ? static_cast<float>(kMissing) : static_cast<float>(static_cast<double>(elapsed_ms) / 1000.0);

@@ -123,6 +123,7 @@ void BM_Update(benchmark::State& state, FeatureOptions (*options)()) {
 }
 BENCHMARK_CAPTURE(BM_Update, card, testing::card_options)
     ->ArgNames({"cards", "batch"})
+    ->Args({1'000, 1024})
     ->Args({1'000'000, 1024})
     ->MinTime(2)
     ->Unit(benchmark::kMicrosecond);

@@ -113,19 +113,16 @@ bool reads_value(FeatureKind kind) {
 
 void add_reads(const FeaturePlan& plan, const FeatureSpec& spec, NumberRings& rings) {
   for (const std::int64_t window : spec.windows_ms) {
-    const std::uint32_t ring = ring_of(rings, window);
+    WindowRead& read = rings.reads.emplace_back();
+    read.offset = rings.rings[ring_of(rings, window)].offset;
+    read.including = spec.including;
     if (spec.kind == FeatureKind::kRolling) {
-      for (const Stat stat : spec.stats) {
-        rings.reads.push_back({column(plan, stat_column(spec, stat, window)), ring, stat, spec.including});
-      }
+      for (const Stat stat : spec.stats) read.column(stat) = column(plan, stat_column(spec, stat, window));
     } else {
-      rings.reads.push_back(
-          {column(plan, velocity_column(spec, "events", window)), ring, Stat::kCount, spec.including});
-      if (spec.number >= 0) {
-        rings.reads.push_back(
-            {column(plan, velocity_column(spec, "amount", window)), ring, Stat::kSum, spec.including});
-      }
+      read.column(Stat::kCount) = column(plan, velocity_column(spec, "events", window));
+      if (spec.number >= 0) read.column(Stat::kSum) = column(plan, velocity_column(spec, "amount", window));
     }
+    read.all = std::ranges::find(read.columns, WindowRead::kNoColumn) == read.columns.end();
   }
   if (spec.kind != FeatureKind::kVelocity) return;
   for (const auto& [a, b] : ratio_windows(spec)) {

@@ -2,8 +2,10 @@
 // record each part is.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,12 +19,16 @@ namespace alcedo::features {
 /// What a number's rings must know: the least that its readers need, in ascending order of memory.
 enum class RingKind : std::uint8_t { kCount, kSum, kMoments };
 
-/// A column read from a ring.
-struct StatRead {
-  std::uint32_t column = 0;
-  std::uint32_t ring = 0;  // index into NumberRings::rings
-  Stat stat = Stat::kCount;
+/// The columns that one feature reads from one ring.
+struct WindowRead {
+  static constexpr std::uint32_t kNoColumn = 0xFFFFFFFF;
+  std::uint32_t offset = 0;  // of the ring in the record
   bool including = false;
+  bool all = false;  // every statistic is read
+  std::array<std::uint32_t, std::size(kStatNames)> columns = {kNoColumn, kNoColumn, kNoColumn,
+                                                              kNoColumn, kNoColumn, kNoColumn};
+  std::uint32_t& column(Stat stat) { return columns[static_cast<std::size_t>(stat)]; }
+  std::uint32_t column(Stat stat) const { return columns[static_cast<std::size_t>(stat)]; }
 };
 
 /// A column that compares the event rates of two windows.
@@ -47,7 +53,7 @@ struct NumberRings {
   RingKind kind = RingKind::kCount;
   std::uint32_t shift_offset = 0;  // kMoments: a double in the record
   std::vector<Window> rings;       // ascending windows
-  std::vector<StatRead> reads;
+  std::vector<WindowRead> reads;
   std::vector<RatioRead> ratios;
 };
 
@@ -66,14 +72,14 @@ struct DeviationStep {
 
 /// Start of every record.
 struct EntityHeader {
-  std::int64_t clock_ms;     // time of the newest accepted event
-  std::uint64_t hash;        // of its key; 0: a record that is free
-  std::uint32_t counters;    // 1 + handle of the last counter readings; 0: the entity never had a counter
-  std::uint32_t row_epoch;   // of the checkpoint that has its newest row; 0: none
-  std::uint32_t mark;        // whether its newest row has been captured: ChangeTracker's
-  std::uint8_t started;      // 0: made for an event that is not yet worked off
-  std::uint8_t group;        // the key group, which moves between workers as one
-  std::uint8_t used;         // since the last search for cold entities
+  std::int64_t clock_ms;    // time of the newest accepted event
+  std::uint64_t hash;       // of its key; 0: a record that is free
+  std::uint32_t counters;   // 1 + handle of the last counter readings; 0: the entity never had a counter
+  std::uint32_t row_epoch;  // of the checkpoint that has its newest row; 0: none
+  std::uint32_t mark;       // whether its newest row has been captured: ChangeTracker's
+  std::uint8_t started;     // 0: made for an event that is not yet worked off
+  std::uint8_t group;       // the key group, which moves between workers as one
+  std::uint8_t used;        // since the last search for cold entities
   std::uint8_t reserved;
 };
 static_assert(sizeof(EntityHeader) == 32);
