@@ -1,5 +1,6 @@
-// Walks groups of 32 events: first the misses of all are started, then each event is worked off in order, so that
-// memory latency is paid once a group instead of once an event.
+// Events are worked off in order, while the cache misses of the groups behind them are under way: first the keys'
+// slots, then the entities' records, then what the records point to. In groups, because many misses are then started at
+// once.
 #include "features/stage.h"
 
 #include <fmt/format.h>
@@ -31,6 +32,7 @@ namespace alcedo::features {
 namespace {
 
 constexpr std::size_t kGroup = 32;
+constexpr std::size_t kFound = 4 * kGroup;  // room for the entities found and not yet worked off; a power of two
 constexpr std::uint32_t kNoEntity = 0xFFFFFFFF;
 // In the table, the handle of an entity that is in the store: its key group and the epoch of its row.
 constexpr std::uint32_t kCold = 0x80000000;
@@ -390,27 +392,32 @@ void KeyedStage::process(const EventBatch& batch, std::span<const std::uint32_t>
                          std::span<const std::uint32_t> snapshots, FeatureMatrix& out) {
   Impl& impl = *impl_;
   const std::uint32_t key = impl.program.key;
-  std::array<std::uint32_t, kGroup> entities;
-  for (std::size_t begin = 0; begin < rows.size(); begin += kGroup) {
-    const std::span group = rows.subspan(begin, std::min(kGroup, rows.size() - begin));
-    for (const std::uint32_t row : group) impl.table.prefetch(batch.key(row, key).hash);
-    for (std::size_t i = 0; i < group.size(); ++i) {
-      const std::uint64_t hash = batch.key(group[i], key).hash;
-      entities[i] = hash == 0 ? kNoEntity : impl.entity_of(hash, batch.key(group[i], key).group);
-      if (hash == 0) continue;
-      const std::byte* record = impl.records.at(entities[i]);
-      for (std::size_t line = 0; line < impl.program.record_bytes; line += 64) __builtin_prefetch(record + line, 1);
-    }
-    if (group.size() > 1) {
-      for (std::size_t i = 0; i < group.size(); ++i) {
-        if (entities[i] == kNoEntity) continue;
-        impl.prefetch_parts(impl.records.at(entities[i]), batch.header(group[i]).time_ms);
-      }
-    }
-    for (std::size_t i = 0; i < group.size(); ++i) {
-      if (entities[i] == kNoEntity) continue;
-      impl.update(entities[i], batch, group[i], global, snapshots[group[i]], out.row(group[i]));
-    }
+  std::array<std::uint32_t, kFound> found;
+  const auto prefetch_slot = [&](std::size_t i) { impl.table.prefetch(batch.key(rows[i], key).hash); };
+  const auto find = [&](std::size_t i) {
+    const Key& at = batch.key(rows[i], key);
+    found[i % kFound] = at.hash == 0 ? kNoEntity : impl.entity_of(at.hash, at.group);
+    if (at.hash == 0) return;
+    const std::byte* record = impl.records.at(found[i % kFound]);
+    for (std::size_t line = 0; line < impl.program.record_bytes; line += 64) __builtin_prefetch(record + line, 1);
+  };
+  const auto prefetch_parts = [&](std::size_t i) {
+    const std::uint32_t entity = found[i % kFound];
+    if (entity != kNoEntity) impl.prefetch_parts(impl.records.at(entity), batch.header(rows[i]).time_ms);
+  };
+  const auto update = [&](std::size_t i) {
+    const std::uint32_t entity = found[i % kFound];
+    if (entity != kNoEntity) impl.update(entity, batch, rows[i], global, snapshots[rows[i]], out.row(rows[i]));
+  };
+  const auto for_group = [&](std::size_t group, const auto& step) {
+    for (std::size_t i = group * kGroup; i < std::min((group + 1) * kGroup, rows.size()); ++i) step(i);
+  };
+  const std::size_t groups = (rows.size() + kGroup - 1) / kGroup;
+  for (std::size_t group = 0; group < groups + 3; ++group) {
+    for_group(group, prefetch_slot);
+    if (group >= 1) for_group(group - 1, find);
+    if (group >= 2 && rows.size() > 1) for_group(group - 2, prefetch_parts);
+    if (group >= 3) for_group(group - 3, update);
   }
 }
 

@@ -1,5 +1,5 @@
-// What an update of the payments plan costs, beside a bare loop that waits for the same cache lines on the same
-// machine.
+// What an update of a card and of the payments plan costs, beside a bare loop that waits for the same cache lines on
+// the same machine.
 #include "features/stage.h"
 
 #include <benchmark/benchmark.h>
@@ -34,6 +34,28 @@ FeatureOptions payments_options() {
       testing::velocity("device_pace", -1, kDevice, windows),
   };
   options.deviations = {{2, "", DeviationMethod::kEwma}, {1, "", DeviationMethod::kQuartiles}};
+  return options;
+}
+
+// A card's distinct merchants, quartiles and season besides.
+FeatureOptions rich_card_options() {
+  FeatureOptions options = testing::card_options();
+  FeatureSpec spec;
+  spec.number = 0;
+  spec.key = kCard;
+  spec.other_key = kMerchant;
+  spec.windows_ms = {kMinuteMs, 5 * kMinuteMs, kHourMs};
+  spec.name = "merchants";
+  spec.kind = FeatureKind::kDistinct;
+  options.features.push_back(spec);
+  spec.name = "quartiles";
+  spec.kind = FeatureKind::kQuantiles;
+  options.features.push_back(spec);
+  spec.name = "week";
+  spec.kind = FeatureKind::kSeason;
+  spec.windows_ms.clear();
+  spec.half_life_ms = 28 * kDayMs;
+  options.features.push_back(spec);
   return options;
 }
 
@@ -122,6 +144,12 @@ void BM_Update(benchmark::State& state, FeatureOptions (*options)()) {
   state.counters["times_bare_memory"] = ns / (lines * bare_ns_per_line(bytes));
 }
 BENCHMARK_CAPTURE(BM_Update, card, testing::card_options)
+    ->ArgNames({"cards", "batch"})
+    ->Args({1'000, 1024})
+    ->Args({1'000'000, 1024})
+    ->MinTime(2)
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(BM_Update, rich_card, rich_card_options)
     ->ArgNames({"cards", "batch"})
     ->Args({1'000, 1024})
     ->Args({1'000'000, 1024})
