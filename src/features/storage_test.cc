@@ -10,6 +10,7 @@
 #include "core/prng.h"
 #include "features/key_table.h"
 #include "features/record_pool.h"
+#include "features/window_ring.h"
 
 namespace alcedo::features {
 namespace {
@@ -89,6 +90,27 @@ TEST(KeyTableTest, ErasedKeysAreGoneAndTheOthersStay) {
   table.for_each([&](std::uint64_t hash, std::uint32_t handle) { found.emplace(hash, handle); });
   EXPECT_EQ(found, expected);
   EXPECT_EQ(table.size(), expected.size());
+}
+
+TEST(BucketLengthTest, FindsTheBucketThatADivisionFinds) {
+  Prng random(3);
+  std::size_t compared = 0;
+  for (const std::int64_t grain_ms : {1, 2, 3, 7, 1000, 5000, 60'000, 3'600'000, 10'080'000}) {
+    const BucketLength length(grain_ms);
+    const auto expect_same = [&](std::int64_t time_ms) {
+      ASSERT_EQ(length.bucket_of(time_ms), bucket_of(time_ms, grain_ms)) << time_ms << " ms in " << grain_ms;
+      ++compared;
+    };
+    for (int shift = 0; shift < 62; ++shift) {
+      for (int i = 0; i < 200; ++i) {
+        const auto far = static_cast<std::int64_t>(random.below(std::uint64_t{1} << shift));
+        for (const std::int64_t time_ms : {far, -far, far / grain_ms * grain_ms, -(far / grain_ms * grain_ms),
+                                           far / grain_ms * grain_ms - 1, -(far / grain_ms * grain_ms) - 1})
+          expect_same(time_ms);
+      }
+    }
+  }
+  EXPECT_GT(compared, 600'000U);
 }
 
 }  // namespace
