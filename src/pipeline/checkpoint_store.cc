@@ -493,6 +493,11 @@ Result<CheckpointStore> CheckpointStore::open(const std::string& directory) {
   }
   if (!status.ok()) return impl->failed(status, "cannot be opened");
   impl->db.reset(db);
+  // Writing and joining tables can wait; whoever shares the processors cannot.
+  for (const auto pool : {rocksdb::Env::LOW, rocksdb::Env::HIGH}) {
+    if (const auto lowered = db->GetEnv()->LowerThreadPoolCPUPriority(pool, rocksdb::CpuPriority::kLow); !lowered.ok())
+      return impl->failed(lowered, "lowering the priority of its threads");
+  }
   if (auto r = impl->read_manifests(); !r) return std::unexpected(r.error());
   return CheckpointStore(std::move(impl));
 }

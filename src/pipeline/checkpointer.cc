@@ -3,6 +3,8 @@
 #include "pipeline/checkpointer.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -19,6 +21,7 @@ constexpr std::uint32_t kRecordVersion = 1;
 constexpr std::size_t kQueuedBytesMax = std::size_t{32} << 20;
 constexpr std::size_t kFinishRows = 4096;
 constexpr std::int64_t kRetryMs = 5000;
+constexpr int kNice = 15;
 // Merging old checkpoints may take its time; events may not wait for the disk it shares.
 constexpr std::uint64_t kCompactBytesPerSecond = std::uint64_t{64} << 20;
 
@@ -140,13 +143,13 @@ void Checkpointer::begin(Engine& engine, CheckpointRecord record, std::vector<St
     const auto known = part_hashes_.find(part.id);
     if (!full && known != part_hashes_.end() && known->second == hash) continue;
     next_part_hashes_[part.id] = hash;
-    others_.emplace_back(RowKey{kPartStage, 0, part.id}, std::move(part.bytes));
+    others_.emplace_back(RowKey{kPartStage, 0, part.id}, std::make_shared<const std::string>(std::move(part.bytes)));
   }
-  if (ids) id_rows_[ids->id] = std::move(ids->bytes);
+  if (ids) id_rows_[ids->id] = std::make_shared<const std::string>(std::move(ids->bytes));
   for (const auto& [first, bytes] : id_rows_) others_.emplace_back(RowKey{kIdStage, 0, first}, bytes);
   ids_gone_before_ = 0;
   for (std::size_t i = 0; i + 1 < id_firsts_.size() && id_firsts_[i + 1] <= ids_from; ++i) {
-    if (!full) others_.emplace_back(RowKey{kIdStage, 0, id_firsts_[i]}, std::nullopt);
+    if (!full) others_.emplace_back(RowKey{kIdStage, 0, id_firsts_[i]}, nullptr);
     ids_gone_before_ = id_firsts_[i + 1];
   }
   put(std::move(job));
@@ -259,6 +262,8 @@ Result<> Checkpointer::write(Job& job) {
 }
 
 void Checkpointer::serve() {
+  // Events do not wait for a checkpoint's turn on a processor. (Of a thread, on Linux.)
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), kNice);
   Result<> going;  // of the checkpoint under way: after a failure the rest of it is dropped
   for (;;) {
     Job job;

@@ -108,12 +108,14 @@ class Checkpointer {
 
  private:
   enum class State : std::uint8_t { kIdle, kReading, kWriting };
+  // Null: the row goes.
+  using Others = std::vector<std::pair<RowKey, std::shared_ptr<const std::string>>>;
   struct Job {
     bool begins = false;
     bool full = false;
     features::CapturedRows rows;
-    std::optional<std::string> record;                                  // publishes, after `others`
-    std::vector<std::pair<RowKey, std::optional<std::string>>> others;  // nullopt: the row goes
+    std::optional<std::string> record;  // publishes, after `others`
+    Others others;
     std::uint64_t ticket = 0;
   };
   void serve();
@@ -132,11 +134,12 @@ class Checkpointer {
   std::uint32_t published_ = 0;
   std::uint64_t ticket_ = 0;
   std::string record_;
-  std::vector<std::pair<RowKey, std::optional<std::string>>> others_;
+  Others others_;
   std::map<std::uint64_t, std::uint64_t> part_hashes_;  // of what is in the store, by part
   std::map<std::uint64_t, std::uint64_t> next_part_hashes_;
-  std::map<std::uint64_t, std::string> id_rows_;  // given to a checkpoint that is not published yet
-  std::vector<std::uint64_t> id_firsts_;          // rows in the store, ascending
+  std::map<std::uint64_t, std::shared_ptr<const std::string>>
+      id_rows_;                           // given to a checkpoint that is not published yet
+  std::vector<std::uint64_t> id_firsts_;  // rows in the store, ascending
   std::uint64_t ids_gone_before_ = 0;
   std::uint64_t rows_written_ = 0;
   std::uint64_t bytes_written_ = 0;

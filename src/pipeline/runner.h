@@ -143,6 +143,7 @@ class Runner {
   /// Between two batches: makes checkpoints and leaves cold entities to them.
   Result<> keep_state(std::size_t rows);
   void begin_checkpoint();
+  void gather_ids();
   /// Everything so far into one more checkpoint, on the way out.
   void last_checkpoint();
   Result<> make_durable(std::uint64_t ticket);
@@ -176,6 +177,7 @@ class Runner {
   std::vector<int> restored_stages_;          // by the checkpoint's stage: the plan's, or -1
   bool same_plan_ = true;                     // as the checkpoint's
   std::vector<std::pair<std::uint64_t, std::uint64_t>> restored_ids_;
+  std::optional<StatePart> ids_;  // admitted since the newest checkpoint was begun
   std::vector<std::string> restore_notes_;
   std::uint64_t checkpointed_sequence_ = 0;  // of the newest checkpoint begun
   bool warmed_up_ = false;

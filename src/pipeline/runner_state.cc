@@ -16,6 +16,7 @@ namespace {
 // Rows that a batch may take with it: some tenths of a millisecond of small batches, a tenth of large ones.
 constexpr std::size_t kRowsPerBatch = 96;
 constexpr std::size_t kEventsPerRow = 8;
+constexpr std::size_t kIdBytesReserved = std::size_t{16} << 20;  // touched as they come; growing would copy
 // Part ids; the engine's are below 1000 (Engine::save_parts()).
 constexpr std::uint64_t kSequencerPart = 1000;
 constexpr std::uint64_t kTemplatesPart = 1001;
@@ -64,15 +65,8 @@ void Runner::begin_checkpoint() {
   StateWriter template_writer(templates.bytes);
   templates_.save(template_writer);
   parts.push_back(std::move(templates));
-  std::optional<StatePart> ids;
-  if (const auto recent = sequencer_.take_recent_ids(); !recent.empty()) {
-    ids = StatePart{recent.front().sequence, {}};
-    StateWriter writer(ids->bytes);
-    for (const auto& seen : recent) {
-      writer.u64(seen.id);
-      writer.u64(seen.sequence);
-    }
-  }
+  gather_ids();
+  auto ids = std::exchange(ids_, std::nullopt);
   const std::uint64_t now = processed_sequence();
   const std::uint64_t ids_from = now > pipeline_.duplicates ? now - pipeline_.duplicates : 0;
   checkpointer_->begin(*engine_, make_record(), std::move(parts), std::move(ids), ids_from,
@@ -81,8 +75,21 @@ void Runner::begin_checkpoint() {
   checkpointed_sequence_ = now;
 }
 
+// Batch by batch, so that a checkpoint does not begin with a copy of all ids since the last one.
+void Runner::gather_ids() {
+  const auto recent = sequencer_.take_recent_ids();
+  if (recent.empty()) return;
+  static_assert(sizeof(Sequencer::Seen) == 16);
+  if (!ids_) {
+    ids_ = StatePart{recent.front().sequence, {}};
+    ids_->bytes.reserve(kIdBytesReserved);
+  }
+  ids_->bytes.append(reinterpret_cast<const char*>(recent.data()), recent.size() * sizeof(Sequencer::Seen));
+}
+
 Result<> Runner::keep_state(std::size_t rows) {
   if (!checkpointer_) return {};
+  gather_ids();
   if (const Error* fault = engine_->fault()) return std::unexpected(*fault);
   const std::size_t step_rows = std::max(kRowsPerBatch, rows / kEventsPerRow);
   if (checkpointer_->due() && !torn_ && processed_sequence() != checkpointed_sequence_) begin_checkpoint();
