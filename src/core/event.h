@@ -119,8 +119,8 @@ enum EventFlags : std::uint8_t {
 };
 
 struct EventHeader {
-  std::uint64_t sequence = 0;  // position in the one order of all inputs, from 1; set by the sequencer
-  std::int64_t time_ms = 0;    // event time, Unix epoch
+  std::uint64_t sequence = 0;        // position in the one order of all inputs, from 1; set by the sequencer
+  std::int64_t time_ms = 0;          // event time, Unix epoch
   std::int64_t tick_ms = INT64_MIN;  // time of the last tick before it; set by the sequencer
   std::int64_t arrival_ms = 0;
   std::int64_t due_ns = 0;

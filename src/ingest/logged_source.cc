@@ -55,10 +55,11 @@ Result<> LoggedSource::skip_to(std::int32_t partition, std::int64_t offset, std:
                                const std::atomic<bool>& /*stopping*/) {
   CHECK(partition == 0);
   if (offset > log_->end_offset()) {
-    return error(ErrorCode::kCorrupt,
-                 fmt::format("{}: the log of this source ends at record {}, but {} had been read from it before: records "
-                             "that were durable are gone. Restore the directory, or give a --data directory of its own",
-                             log_->directory(), log_->end_offset(), offset));
+    return error(
+        ErrorCode::kCorrupt,
+        fmt::format("{}: the log of this source ends at record {}, but {} had been read from it before: records "
+                    "that were durable are gone. Restore the directory, or give a --data directory of its own",
+                    log_->directory(), log_->end_offset(), offset));
   }
   reader_ = std::make_unique<LocalLog::Reader>(log_->reader(offset));
   return {};
