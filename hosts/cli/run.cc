@@ -194,7 +194,7 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("--source", arguments->source.source,
                       "where events come from: file:PATH, stdin:, host:, simulate:payments?rate=R&seconds=S&seed=N");
   command->add_option("--events", arguments->source.events, "files of events; short for --source file:");
-  command->add_option("--data", arguments->data, "directory of the journal, incidents and dead letters")
+  command->add_option("--data", arguments->data, "directory of the journal, checkpoints, incidents and dead letters")
       ->capture_default_str();
   command->add_option("--warm-up", arguments->warm_up, "URI of history to learn from first; nothing in it alerts");
   command->add_option("--speed", arguments->speed, "replay by event time: 1x, 10x, or max")->capture_default_str();

@@ -92,6 +92,7 @@ Result<CheckpointRecord> CheckpointRecord::load(std::string_view bytes) {
 Checkpointer::Checkpointer(CheckpointStore store, Options options)
     : store_(std::move(store)),
       options_(std::move(options)),
+      full_due_(options_.full_first),
       next_ns_(after_ms(options_.interval_ms)),
       published_(static_cast<std::uint32_t>(store_.newest())),
       thread_([this] { serve(); }) {}
@@ -104,6 +105,14 @@ Checkpointer::~Checkpointer() {
   }
   changed_.notify_all();
   thread_.join();
+}
+
+void Checkpointer::add_restored_ids(std::uint64_t first, std::string bytes) {
+  if (full_due_) {
+    id_rows_[first] = std::make_shared<const std::string>(std::move(bytes));
+  } else {
+    id_firsts_.push_back(first);
+  }
 }
 
 bool Checkpointer::due() const {
@@ -123,7 +132,7 @@ void Checkpointer::put(Job job) {
 }
 
 void Checkpointer::begin(Engine& engine, CheckpointRecord record, std::vector<StatePart> parts,
-                         std::optional<StatePart> ids, std::uint64_t ids_from, std::uint64_t ticket, bool full) {
+                         std::optional<StatePart> ids, std::uint64_t ids_from, std::uint64_t ticket) {
   CHECK(state_ == State::kIdle);
   state_ = State::kReading;
   hurried_ = false;
@@ -132,16 +141,16 @@ void Checkpointer::begin(Engine& engine, CheckpointRecord record, std::vector<St
   record_ = record.save();
   rows_written_ = 0;
   bytes_written_ = 0;
-  engine.begin_capture(static_cast<std::uint32_t>(store_.newest() + 1), full);
+  engine.begin_capture(static_cast<std::uint32_t>(store_.newest() + 1), full_due_);
   Job job;
   job.begins = true;
-  job.full = full;
+  job.full = full_due_;
   next_part_hashes_ = part_hashes_;
   others_.clear();
   for (StatePart& part : parts) {
     const std::uint64_t hash = hash64(part.bytes);
     const auto known = part_hashes_.find(part.id);
-    if (!full && known != part_hashes_.end() && known->second == hash) continue;
+    if (!full_due_ && known != part_hashes_.end() && known->second == hash) continue;
     next_part_hashes_[part.id] = hash;
     others_.emplace_back(RowKey{kPartStage, 0, part.id}, std::make_shared<const std::string>(std::move(part.bytes)));
   }
@@ -149,7 +158,7 @@ void Checkpointer::begin(Engine& engine, CheckpointRecord record, std::vector<St
   for (const auto& [first, bytes] : id_rows_) others_.emplace_back(RowKey{kIdStage, 0, first}, bytes);
   ids_gone_before_ = 0;
   for (std::size_t i = 0; i + 1 < id_firsts_.size() && id_firsts_[i + 1] <= ids_from; ++i) {
-    if (!full) others_.emplace_back(RowKey{kIdStage, 0, id_firsts_[i]}, nullptr);
+    others_.emplace_back(RowKey{kIdStage, 0, id_firsts_[i]}, nullptr);
     ids_gone_before_ = id_firsts_[i + 1];
   }
   put(std::move(job));
@@ -190,6 +199,7 @@ void Checkpointer::settle(Engine& engine) {
     next_ns_ = after_ms(std::min(kRetryMs, options_.interval_ms));
     return;
   }
+  full_due_ = false;
   next_ns_ = after_ms(options_.interval_ms);
   published_ = static_cast<std::uint32_t>(store_.newest());
   part_hashes_ = std::move(next_part_hashes_);

@@ -64,6 +64,8 @@ class Checkpointer {
  public:
   struct Options {
     std::int64_t interval_ms = 20'000;
+    // The store holds rows of another plan: until one checkpoint of all rows is published, none may build on them.
+    bool full_first = false;
     // Everything that the checkpoint includes is on disk: inputs, journal, and what the ledger had to take. Called by
     // the writing thread before a checkpoint is published.
     std::function<Result<>(std::uint64_t ticket)> make_durable;
@@ -74,14 +76,19 @@ class Checkpointer {
 
   CheckpointStore& store() { return store_; }
 
+  /// A row of recent ids that restore() gave, by the sequence of its first; before the first checkpoint.
+  void add_restored_ids(std::uint64_t first, std::string bytes);
+  /// Whether the next checkpoint needs all parts, not only those that changed since the last one was begun.
+  bool needs_all_parts() const { return full_due_ || !last_outcome_ || part_hashes_.empty(); }
+
   /// Whether it is time for another one.
   bool due() const;
   /// The next one is due at once: memory is short.
   void hurry() { hurried_ = true; }
-  /// None may be under way. `ids`: rows of recent ids, first sequence -> bytes; those before `ids_from` go. `ticket`
-  /// comes back in make_durable(). `full`: all rows are written (after a change of plan).
+  /// None may be under way. `ids`: a row of recent ids; rows all of whose ids are before `ids_from` go. `ticket` comes
+  /// back in make_durable(). A part that is left out stays as it is in the store: see needs_all_parts().
   void begin(Engine& engine, CheckpointRecord record, std::vector<StatePart> parts, std::optional<StatePart> ids,
-             std::uint64_t ids_from, std::uint64_t ticket, bool full);
+             std::uint64_t ids_from, std::uint64_t ticket);
   /// Takes up to `rows_max` rows from the engine, unless much is waiting to be written. What came of the last one is
   /// told to the engine here.
   void step(Engine& engine, std::size_t rows_max);
@@ -126,6 +133,7 @@ class Checkpointer {
 
   CheckpointStore store_;
   Options options_;
+  bool full_due_;  // Options::full_first, until it is published
   State state_ = State::kIdle;
   Result<> last_outcome_;  // of the last one that ended
   bool hurried_ = false;

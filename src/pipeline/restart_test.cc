@@ -349,6 +349,42 @@ TEST_F(RestartTest, CheckpointsOfAnotherPlanKeepWhatStillMeansTheSame) {
   EXPECT_STREQ(seen->notices, "");
 }
 
+TEST_F(RestartTest, DuplicatesAreKnownAcrossAChangeOfPlan) {
+  const Folder folder;
+  const Shared seen;
+  folder.write("pipeline.yaml",
+               "pipeline: repeats\nevents: {id: id, time: at}\nentities: {user: user_id}\n"
+               "features: {spend: {rolling: amount, by: user, windows: [1m]}}\n"
+               "detectors: {spend_z: {zscore: [spend]}}\n"
+               "anomalies: {odd: {votes: {spend_z: 1}, fire: {rate: 0.1%}}}\nalerts: [{to: file, default: true}]\n");
+  auto loaded = load_pipeline(folder.path());
+  ASSERT_TRUE(loaded && loaded->mistakes.empty()) << format_mistakes("repeats", loaded->text, loaded->mistakes);
+  Pipeline pipeline = loaded->pipeline;
+  pipeline.duplicates = 10'000;
+  const auto lines = [](int first, int last) {
+    std::string text;
+    for (int i = first; i < last; ++i) {
+      text += "{\"id\":\"e" + std::to_string(i) + "\",\"at\":\"" + format_iso_time(1'700'000'000'000 + i * 1000) +
+              "\",\"user_id\":\"u" + std::to_string(i % 7) + "\",\"amount\":" + std::to_string(i % 50) + "}\n";
+    }
+    return text;
+  };
+  const std::string data = folder.path() + "/data";
+  std::string text = lines(0, 3000);
+  const std::string uri = "file:" + folder.write("in.ndjson", text);
+  live(pipeline, data, uri, {}, *seen);
+  EXPECT_EQ(seen->events, 3000U);
+  pipeline.features.features[0].windows_ms = {5 * kMinuteMs};
+  folder.write("in.ndjson", text += lines(3000, 3010));
+  std::memset(seen->hashes, 0, sizeof seen->hashes);
+  live(pipeline, data, uri, {}, *seen);
+  EXPECT_EQ(seen->events, 3010U);
+  EXPECT_THAT(seen->notices, HasSubstr("reset spend"));
+  folder.write("in.ndjson", text += lines(0, 1000) + lines(3010, 3020));
+  live(pipeline, data, uri, {}, *seen);
+  EXPECT_EQ(seen->events, 3020U) << "what was seen before the change is a duplicate after it";
+}
+
 TEST_F(RestartTest, CheckpointsWithoutTheirJournalAreRefused) {
   const Folder folder;
   const Shared seen;

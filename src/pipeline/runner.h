@@ -177,7 +177,9 @@ class Runner {
   std::vector<int> restored_stages_;          // by the checkpoint's stage: the plan's, or -1
   bool same_plan_ = true;                     // as the checkpoint's
   std::vector<std::pair<std::uint64_t, std::uint64_t>> restored_ids_;
-  std::optional<StatePart> ids_;  // admitted since the newest checkpoint was begun
+  std::vector<std::pair<std::uint64_t, std::string>> restored_id_rows_;
+  std::uint64_t checkpointed_templates_ = 0;  // TemplateKeys::version() in the newest checkpoint begun
+  std::optional<StatePart> ids_;              // admitted since the newest checkpoint was begun
   std::vector<std::string> restore_notes_;
   std::uint64_t checkpointed_sequence_ = 0;  // of the newest checkpoint begun
   bool warmed_up_ = false;

@@ -61,17 +61,20 @@ void Runner::begin_checkpoint() {
   StateWriter sequencer_writer(sequencer.bytes);
   sequencer_.save(sequencer_writer);
   parts.push_back(std::move(sequencer));
-  StatePart templates{kTemplatesPart, {}};
-  StateWriter template_writer(templates.bytes);
-  templates_.save(template_writer);
-  parts.push_back(std::move(templates));
+  // Templates may be megabytes, and change rarely once the statements of a program are known.
+  if (checkpointer_->needs_all_parts() || templates_.version() != checkpointed_templates_) {
+    StatePart templates{kTemplatesPart, {}};
+    StateWriter template_writer(templates.bytes);
+    templates_.save(template_writer);
+    parts.push_back(std::move(templates));
+    checkpointed_templates_ = templates_.version();
+  }
   gather_ids();
   auto ids = std::exchange(ids_, std::nullopt);
   const std::uint64_t now = processed_sequence();
   const std::uint64_t ids_from = now > pipeline_.duplicates ? now - pipeline_.duplicates : 0;
   checkpointer_->begin(*engine_, make_record(), std::move(parts), std::move(ids), ids_from,
-                       committer_ ? committer_->added() : 0, !same_plan_);
-  same_plan_ = true;
+                       committer_ ? committer_->added() : 0);
   checkpointed_sequence_ = now;
 }
 
@@ -109,10 +112,10 @@ Result<> Runner::keep_state(std::size_t rows) {
 
 void Runner::last_checkpoint() {
   // One that is under way is of an older state.
-  auto done = checkpointer_->finish(*engine_);
+  static_cast<void>(checkpointer_->finish(*engine_));
   if (torn_ || processed_sequence() == checkpointed_sequence_) return;
   begin_checkpoint();
-  done = checkpointer_->finish(*engine_);
+  static_cast<void>(checkpointer_->finish(*engine_));  // what went wrong has been told by on_problem
 }
 
 Result<> Runner::make_durable(std::uint64_t ticket) {
@@ -183,9 +186,12 @@ Result<> Runner::restore() {
   restored_.reset();
   Checkpointer::Options how;
   how.interval_ms = options_.checkpoint_every_ms;
+  how.full_first = !same_plan_;
   how.make_durable = [this](std::uint64_t ticket) { return make_durable(ticket); };
   how.on_problem = options_.on_problem;
   checkpointer_ = std::make_unique<Checkpointer>(*std::move(store), std::move(how));
+  for (auto& [first, bytes] : restored_id_rows_) checkpointer_->add_restored_ids(first, std::move(bytes));
+  restored_id_rows_.clear();
   if (options_.journal != nullptr) {
     const auto& inputs = options_.journal->time_inputs();
     while (replay_time_ < inputs.size() && inputs[replay_time_].sequence < sequencer_.next_sequence()) ++replay_time_;
@@ -257,7 +263,10 @@ Result<> Runner::take_row(const RowKey& key, std::string_view row, std::uint64_t
       const std::uint64_t id = reader.u64();
       restored_ids_.emplace_back(id, reader.u64());
     }
-    if (reader.ok()) return {};
+    if (reader.ok()) {
+      restored_id_rows_.emplace_back(key.entity, row);
+      return {};
+    }
     return error(ErrorCode::kCorrupt, fmt::format("checkpoints in {}: ids from event {}: the row {}",
                                                   options_.checkpoints, key.entity, reader.mistake()));
   }

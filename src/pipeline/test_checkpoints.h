@@ -1,6 +1,7 @@
 // For tests only: a store of checkpoints beside a map of what each one held.
 #pragma once
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
