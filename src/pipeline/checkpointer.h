@@ -33,7 +33,6 @@ struct CheckpointRecord {
     std::int64_t offset = 0;
     std::uint32_t part = 0;
     std::uint64_t fingerprint = 0;  // of all records before `offset`
-    bool operator==(const Place&) const = default;
   };
   std::string pipeline;
   std::uint64_t sequence = 0;  // of the last input it includes

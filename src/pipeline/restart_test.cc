@@ -20,6 +20,7 @@
 #include "core/prng.h"
 #include "core/time.h"
 #include "pipeline/service.h"
+#include "pipeline/test_pipelines.h"
 
 namespace alcedo::pipeline {
 namespace {
@@ -28,10 +29,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 Pipeline load(const std::string& path) {
-  auto loaded = load_pipeline(std::string(ALCEDO_SOURCE_DIR) + "/" + path);
-  EXPECT_TRUE(loaded) << path;
-  EXPECT_TRUE(loaded->mistakes.empty()) << format_mistakes(path, loaded->text, loaded->mistakes);
-  Pipeline pipeline = loaded->pipeline;
+  Pipeline pipeline = load_shipped(path);
   pipeline.calibrate_events = 3000;
   for (auto& route : pipeline.routes) {
     if (route.kind != alert::RouteSpec::Kind::kPagerDuty) continue;
@@ -40,23 +38,6 @@ Pipeline load(const std::string& path) {
   }
   return pipeline;
 }
-
-class Folder {
- public:
-  Folder() {
-    path_ = testing::TempDir() + "alcedo-restart-XXXXXX";
-    EXPECT_NE(::mkdtemp(path_.data()), nullptr);
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  std::string write(const std::string& name, const std::string& text) const {
-    std::ofstream(path_ + "/" + name, std::ios::binary) << text;
-    return path_ + "/" + name;
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 constexpr std::size_t kEventsMax = 100'000;
 

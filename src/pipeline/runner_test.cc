@@ -15,35 +15,12 @@
 #include "core/hash.h"
 #include "ingest/stdin_source.h"
 #include "pipeline/service.h"
+#include "pipeline/test_pipelines.h"
 
 namespace alcedo::pipeline {
 namespace {
 
 using testing::HasSubstr;
-
-Pipeline load(const std::string& path) {
-  auto loaded = load_pipeline(std::string(ALCEDO_SOURCE_DIR) + "/" + path);
-  EXPECT_TRUE(loaded) << path;
-  EXPECT_TRUE(loaded->mistakes.empty()) << format_mistakes(path, loaded->text, loaded->mistakes);
-  return loaded->pipeline;
-}
-
-class Folder {
- public:
-  Folder() {
-    path_ = testing::TempDir() + "alcedo-runner-XXXXXX";
-    EXPECT_NE(::mkdtemp(path_.data()), nullptr);
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  std::string write(const std::string& name, const std::string& text) const {
-    std::ofstream(path_ + "/" + name, std::ios::binary) << text;
-    return path_ + "/" + name;
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 /// All that came out of a run: a hash over every row's features, scores and verdicts, and the incident changes.
 struct Seen {
@@ -98,7 +75,7 @@ Seen run(const Pipeline& pipeline, const std::vector<std::string>& uris, std::si
 }
 
 TEST(RunnerTest, BatchesAndWorkersCannotBeSeenInPayments) {
-  auto pipeline = load("pipelines/payments");
+  auto pipeline = load_shipped("pipelines/payments");
   pipeline.calibrate_events = 4000;
   const std::vector<std::string> uri{"simulate:payments?events=12000&cards=1000&seed=5"};
   const Seen reference = run(pipeline, uri, 1, 4096);
@@ -114,7 +91,7 @@ TEST(RunnerTest, BatchesAndWorkersCannotBeSeenInPayments) {
 }
 
 TEST(RunnerTest, WarmUpLearnsAndAlertsNothing) {
-  auto pipeline = load("pipelines/payments");
+  auto pipeline = load_shipped("pipelines/payments");
   pipeline.calibrate_events = 4000;
   const Seen all = run(pipeline, {"simulate:payments?events=3000&skip=9000&cards=1000&seed=5"}, 2, 512,
                        {"simulate:payments?events=9000&cards=1000&seed=5"});
@@ -144,7 +121,7 @@ std::string metrics(int seconds) {
 
 TEST(RunnerTest, InfrastructureSeesASilentHostAndAStep) {
   const Folder folder;
-  auto pipeline = load("pipelines/infrastructure");
+  auto pipeline = load_shipped("pipelines/infrastructure");
   pipeline.calibrate_events = 2000;
   const std::string file = folder.write("metrics.ndjson", metrics(1000));
   const Seen reference = run(pipeline, {"file:" + file}, 1, 4096);
@@ -171,7 +148,7 @@ TEST(RunnerTest, InfrastructureSeesASilentHostAndAStep) {
 
 TEST(RunnerTest, SeveralFilesAreMergedByTimeHoweverTheyAreBatched) {
   const Folder folder;
-  const auto pipeline = load("docs/examples/nab");
+  const auto pipeline = load_shipped("docs/examples/nab");
   std::vector<std::string> uris;
   for (int f = 0; f < 5; ++f) {
     std::string text = "timestamp,value\n";

@@ -34,7 +34,6 @@ class ChangeTracker {
 
   /// From now on changes are remembered; before the first entity.
   void start() { on_ = true; }
-  bool on() const { return on_; }
 
   void note_created(EntityHeader& header) {
     header.mark = 2 * interval_ + 1;
