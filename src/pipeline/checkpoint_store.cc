@@ -39,6 +39,8 @@ namespace {
 constexpr char kPrefix = 'e';
 constexpr std::size_t kRowKeyBytes = 22;
 constexpr std::size_t kEpochKeyBytes = 9;  // of a row's key, and all of a manifest's
+// Three write buffers of 16 MB, and their tables' indexes.
+constexpr std::uint64_t kResumeBytes = std::uint64_t{64} << 20;
 constexpr std::size_t kBatchBytes = std::size_t{1} << 20;
 constexpr std::size_t kCacheBytes = std::size_t{32} << 20;
 constexpr std::size_t kWriteBufferBytes = std::size_t{16} << 20;
@@ -334,6 +336,17 @@ struct CheckpointStore::Impl {
   // A log would write all rows twice, and one that has met a full disk is beyond recovery.
   Result<> write(rocksdb::WriteBatch& writes, std::string_view doing) {
     if (was_full) {
+      // RocksDB's Resume() writes what it holds in memory, and where that finds the disk full again, it may wait for
+      // ever.
+      std::error_code unknown;
+      const auto space = std::filesystem::space(directory, unknown);
+      if (!unknown && space.available < kResumeBytes) {
+        return error(
+            ErrorCode::kUnavailable,
+            fmt::format("checkpoints in {}: {}: the disk was full and has {} MB left; at least {} MB are needed "
+                        "to go on",
+                        directory, doing, space.available >> 20U, kResumeBytes >> 20U));
+      }
       if (const auto status = db->Resume(); !status.ok()) {
         return error(ErrorCode::kUnavailable, fmt::format("checkpoints in {}: {}: the disk was full: {}; it is tried "
                                                           "again with the next checkpoint",
