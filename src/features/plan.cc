@@ -11,6 +11,7 @@
 
 #include "core/check.h"
 #include "core/time.h"
+#include "features/event_columns.h"
 #include "features/operators/operator.h"
 #include "features/stage_program.h"
 #include "features/window_ring.h"
@@ -45,6 +46,16 @@ Result<> check_feature(const FeatureSpec& spec, const EventLayout& layout) {
   };
   if (spec.name.empty() || spec.name.find('.') != std::string::npos)
     return wrong("a name must not be empty or hold a '.'");
+  if (is_of_event(spec.kind)) {
+    if (spec.kind == FeatureKind::kValue && spec.numbers.empty()) return wrong("no numbers; expected one or more");
+    for (const int number : spec.numbers) {
+      if (auto mistake = slot_mistake("number", number, layout.numbers.size()); !mistake.empty())
+        return wrong(std::move(mistake));
+    }
+    if (std::set<int>(spec.numbers.begin(), spec.numbers.end()).size() != spec.numbers.size())
+      return wrong("a number is listed twice");
+    return {};
+  }
   if (spec.key < 0 || static_cast<std::size_t>(spec.key) >= layout.keys.size()) {
     return wrong(fmt::format("key slot {} does not exist; there are {}", spec.key, layout.keys.size()));
   }
@@ -135,7 +146,7 @@ Result<FeaturePlan> FeaturePlan::compile(FeatureOptions options) {
     if (!names.insert(spec.name).second) {
       return error(ErrorCode::kInvalidArgument, fmt::format("feature '{}': the name is used twice", spec.name));
     }
-    keys.insert(static_cast<std::uint32_t>(spec.key));
+    if (!is_of_event(spec.kind)) keys.insert(static_cast<std::uint32_t>(spec.key));
   }
   plan.stages_.assign(keys.begin(), keys.end());
 
@@ -222,6 +233,11 @@ Result<FeaturePlan> FeaturePlan::compile(FeatureOptions options) {
             add_deviation(kNoRequest, f, spec.name, DeviationMethod::kEwma, seen);
         break;
       }
+      case FeatureKind::kValue:
+      case FeatureKind::kCalendar:
+        for (const std::string& name : event_column_names(spec, plan.options_.layout))
+          add_column(spec.name + "." + name, f);
+        break;
       default:
         break;
     }
@@ -235,6 +251,11 @@ Result<FeaturePlan> FeaturePlan::compile(FeatureOptions options) {
                    fmt::format("a deviation of feature {}; there are {}", request.feature, features.size()));
     }
     const FeatureSpec& spec = features[request.feature];
+    if (is_of_event(spec.kind)) {
+      return error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("feature '{}': it is of each event alone and has no history to deviate from", spec.name));
+    }
     bool found = false;
     for (const std::uint32_t seen : own[request.feature]) {
       const std::string name = judges_its_number(spec.kind) ? spec.name : plan.columns_[seen].name;

@@ -30,6 +30,9 @@ enum class FeatureKind : std::uint8_t {
   kTwins,         // Pearson's correlation of a member with the mean of the other members of its group, and its break
   kGlobalRarity,  // how often any entity showed this value: the stage is the value's
   kTransition,    // how usual this value of another key is after the entity's previous one
+  // Of the event alone (event_columns.h):
+  kValue = 17,     // its own numbers
+  kCalendar = 18,  // the hour of its day, the day of its week
 };
 
 enum class Stat : std::uint8_t { kCount, kSum, kMean, kStd, kMin, kMax };
@@ -39,7 +42,7 @@ struct FeatureSpec {
   std::string name;
   FeatureKind kind = FeatureKind::kRolling;
   int number = -1;  // slot in EventLayout::numbers; -1: events are only counted (velocity without a number)
-  int key = -1;     // slot in EventLayout::keys: the entity
+  int key = -1;     // slot in EventLayout::keys: the entity; -1 for kinds that are of the event alone
   int number_2 =
       -1;  // kGeo: the longitude's slot (number is the latitude's), degrees; kCorrelation: the second number's
   // kDistinct, kRarity, kTransition: slot of the key whose values are looked at; kCorrelation, kTwins: of the metric's
@@ -48,8 +51,9 @@ struct FeatureSpec {
   // kPeers, kTwins: slot of the key that tells the members of a group apart; key is the group's
   int member_key = -1;
   std::vector<std::string>
-      metrics;              // kCorrelation, kTwins of a long or wide stream: the two metrics' names, or the one
-  std::vector<Stat> stats;  // kRolling
+      metrics;               // kCorrelation, kTwins of a long or wide stream: the two metrics' names, or the one
+  std::vector<Stat> stats;   // kRolling
+  std::vector<int> numbers;  // kValue: slots in EventLayout::numbers
   // kRolling, kVelocity, kDistinct, kQuantiles, kCorrelation, kTwins; ascending, each a multiple of 60 ms
   std::vector<std::int64_t> windows_ms;
   bool including = false;  // windows read after the event is added, instead of the past only

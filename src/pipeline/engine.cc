@@ -95,6 +95,7 @@ Engine::Engine(const Pipeline& pipeline, WorkerPool& pool, features::FeaturePlan
     : pipeline_(pipeline),
       pool_(pool),
       plan_(std::move(plan)),
+      event_columns_(plan_),
       global_(plan_),
       stages_(pool.workers()),
       rows_(pool.workers()),
@@ -168,6 +169,7 @@ void Engine::keep_vectors(const features::VectorStore::Options& options) {
 void Engine::score_rows(const EventBatch& batch, std::size_t first, std::size_t last, EngineOutput& out) const {
   for (std::size_t i = first; i < last; ++i) {
     const std::uint32_t row = batch.order[i];
+    event_columns_.write(batch, row, out.features.row(row));
     const auto features = static_cast<const FeatureMatrix&>(out.features).row(row);
     float* raw = out.raw.data() + row * detectors_.size();
     for (std::size_t d = 0; d < detectors_.size(); ++d) raw[d] = detectors_[d].score(features).score;

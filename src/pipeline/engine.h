@@ -16,6 +16,7 @@
 #include "decide/decider.h"
 #include "decide/incident_folder.h"
 #include "decide/silence.h"
+#include "features/event_columns.h"
 #include "features/plan.h"
 #include "features/stage.h"
 #include "features/vector_store.h"
@@ -131,6 +132,7 @@ class Engine {
   Pipeline pipeline_;
   WorkerPool& pool_;
   features::FeaturePlan plan_;
+  features::EventColumns event_columns_;
   features::GlobalBaselines global_;
   std::vector<std::vector<features::KeyedStage>> stages_;  // [worker][stage]
   std::unique_ptr<features::VectorStore> vectors_;         // null: nobody reads

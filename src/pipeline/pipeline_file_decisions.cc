@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/time.h"
+#include "features/event_columns.h"
 #include "pipeline/pipeline_file_sections.h"
 
 namespace alcedo::pipeline {
@@ -56,6 +57,13 @@ void read_wish(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
     return;
   }
   const auto index = static_cast<std::size_t>(found - names.begin());
+  const bool learned = detector.kind != DetectorKind::kZscore && detector.kind != DetectorKind::kIqr;
+  if (!learned && draft.feature_sound[index] && features::is_of_event(draft.pipeline.features.features[index].kind)) {
+    draft.mistakes.add(node, fmt::format("feature '{}' is of each event alone and has no history to deviate from; use "
+                                         "a baseline or rolling feature of the same number",
+                                         name));
+    return;
+  }
   DeviationRequest wish;
   wish.feature = static_cast<std::uint32_t>(index);
   wish.method = detector.kind == DetectorKind::kIqr ? DeviationMethod::kQuartiles : DeviationMethod::kEwma;

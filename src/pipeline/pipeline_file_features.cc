@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/time.h"
+#include "features/event_columns.h"
 #include "features/operators/operator.h"
 #include "pipeline/pipeline_file_sections.h"
 
@@ -40,13 +41,22 @@ struct KindWord {
   bool has_windows = false;
 };
 const std::vector<KindWord> kKindWords{
-    {"rolling", FeatureKind::kRolling, true},         {"velocity", FeatureKind::kVelocity, true},
-    {"baseline", FeatureKind::kBaseline, false},      {"geo", FeatureKind::kGeo, false},
-    {"rarity", FeatureKind::kRarity, false},          {"context", FeatureKind::kContext, false},
-    {"correlation", FeatureKind::kCorrelation, true}, {"distinct", FeatureKind::kDistinct, true},
-    {"quantiles", FeatureKind::kQuantiles, true},     {"season", FeatureKind::kSeason, false},
-    {"robust", FeatureKind::kRobust, false},          {"cusum", FeatureKind::kCusum, false},
-    {"deviation", FeatureKind::kPeers, false},        {"transition", FeatureKind::kTransition, false},
+    {"rolling", FeatureKind::kRolling, true},
+    {"velocity", FeatureKind::kVelocity, true},
+    {"baseline", FeatureKind::kBaseline, false},
+    {"geo", FeatureKind::kGeo, false},
+    {"rarity", FeatureKind::kRarity, false},
+    {"context", FeatureKind::kContext, false},
+    {"correlation", FeatureKind::kCorrelation, true},
+    {"distinct", FeatureKind::kDistinct, true},
+    {"quantiles", FeatureKind::kQuantiles, true},
+    {"season", FeatureKind::kSeason, false},
+    {"robust", FeatureKind::kRobust, false},
+    {"cusum", FeatureKind::kCusum, false},
+    {"deviation", FeatureKind::kPeers, false},
+    {"transition", FeatureKind::kTransition, false},
+    {"value", FeatureKind::kValue, false},
+    {"calendar", FeatureKind::kCalendar, false},
 };
 const std::vector<std::string> kKinds = [] {
   std::vector<std::string> names;
@@ -168,7 +178,7 @@ int money_slot(std::size_t entity, Draft& draft) {
   return static_cast<int>(events.keys.size()) - 1;
 }
 
-std::vector<std::string> columns_of(const FeatureSpec& feature) {
+std::vector<std::string> columns_of(const FeatureSpec& feature, const contract::EventsSpec& events) {
   std::vector<std::string> names;
   std::vector<std::string> windows;
   for (const std::int64_t window_ms : feature.windows_ms) windows.push_back(format_duration(window_ms));
@@ -185,6 +195,10 @@ std::vector<std::string> columns_of(const FeatureSpec& feature) {
       // What an operator says about a column of its own ("r_1h.z") comes with that column.
       if (column.name.find('.') == std::string::npos) names.push_back(column.name);
     }
+  } else if (features::is_of_event(feature.kind)) {
+    EventLayout layout;
+    for (const contract::NumberSpec& number : events.numbers) layout.numbers.push_back({number.field, number.money});
+    return features::event_column_names(feature, layout);
   } else if (feature.kind == FeatureKind::kVelocity) {
     for (const std::string& window : windows) names.push_back("events_" + window);
     if (feature.number >= 0) {
@@ -376,6 +390,29 @@ bool read_group(const YamlNode& within, std::uint32_t member, Draft& draft, Feat
   return true;
 }
 
+// Numbers that models see as they are, or the time's place in the week. False after a mistake.
+bool read_of_event(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
+  if (feature.kind == FeatureKind::kCalendar) {
+    if (node.kind == YamlNode::Kind::kNull || (node.is_scalar() && node.text == "time")) return true;
+    draft.mistakes.add(node, fmt::format("expected time, found {}", described(node)));
+    return false;
+  }
+  bool sound = true;
+  for (const YamlNode* item :
+       read_scalars(node, draft.mistakes, "numeric fields such as [amount, size_bytes], or value of a metric")) {
+    FeatureSpec one;
+    if (!read_number(*item, draft, one)) {
+      sound = false;
+    } else if (std::ranges::find(feature.numbers, one.number) != feature.numbers.end()) {
+      draft.mistakes.add(*item, fmt::format("{} is listed twice", in_quotes(item->text)));
+      sound = false;
+    } else {
+      feature.numbers.push_back(one.number);
+    }
+  }
+  return sound && !feature.numbers.empty();
+}
+
 // Index into kKindWords.
 std::optional<std::size_t> read_kind(MapReader& map, Draft& draft, const YamlNode*& what) {
   std::optional<std::size_t> kind;
@@ -426,6 +463,14 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
   FeatureSpec feature;
   feature.name = node.key;
   feature.kind = kind;
+  if (features::is_of_event(kind)) {
+    const bool sound = read_of_event(*what, draft, feature);
+    map.finish("key", fmt::format("of a {} feature, which is of each event alone", kKinds[*word]));
+    draft.feature_columns[index] = columns_of(feature, draft.pipeline.events);
+    draft.feature_sound[index] = sound;
+    draft.pipeline.features.features[index] = std::move(feature);
+    return;
+  }
   bool sound = read_subject(*what, draft, feature);
 
   std::optional<std::uint32_t> entity = draft.pipeline.score.by;
@@ -496,7 +541,7 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
   }
   map.finish("key", fmt::format("of a {} feature", kKinds[*word]), kLaterKinds);
 
-  draft.feature_columns[index] = columns_of(feature);
+  draft.feature_columns[index] = columns_of(feature, draft.pipeline.events);
   draft.feature_sound[index] = sound;
   draft.pipeline.features.features[index] = std::move(feature);
 }

@@ -203,6 +203,7 @@ std::uint64_t feature_fingerprint(const FeatureSpec& spec, const EventLayout& la
       fmt::format("feature {}|{}|{}|{}|{}", static_cast<int>(spec.kind), number_name(layout, spec.number),
                   number_name(layout, spec.number_2), key(spec.key), key(spec.other_key));
   for (const Stat stat : spec.stats) text += fmt::format("|{}", kStatNames[static_cast<std::size_t>(stat)]);
+  for (const int number : spec.numbers) text += "|" + number_name(layout, number);
   // With their lengths, as a metric may be named anything.
   for (const std::string& metric : spec.metrics) text += fmt::format("|{}:{}", metric.size(), metric);
   for (const std::int64_t window : spec.windows_ms) text += fmt::format("|{}", window);
