@@ -1,0 +1,81 @@
+// The form of a tree ensemble that the fast paths read: bit masks for the upper nodes, eight bytes a node below.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "models/tree_ensemble.h"
+
+namespace alcedo::models {
+
+/// Rows are scored in blocks of this many, as columns of a matrix of slots.
+inline constexpr std::size_t kBlockRows = 64;
+/// Inner nodes whose decisions fit one mask of 32 leaves.
+inline constexpr std::size_t kMaskNodes = 31;
+
+/// A slot is a column with its missing values on one side: NaN replaced by -infinity (they go left) or +infinity
+/// (right). So no node has to ask for NaN.
+struct TreeColumn {
+  std::uint32_t column = 0;
+  std::uint32_t first_slot = 0;
+  bool left = false, right = false;  // which of the two it has, in this order
+  bool zero_is_missing = false;
+};
+
+/// x[slot] >= threshold ? step + 1 : step nodes further. A leaf stays where it is: NaN and 0.
+struct WalkNode {
+  float threshold;
+  std::uint16_t slot, step;
+};
+static_assert(sizeof(WalkNode) == 8);
+
+struct PlannedTree {
+  std::uint32_t output = 0;
+  bool irregular = false;        // categorical, or too large for 16 bits: walked on the specification
+  std::uint32_t root = 0;        // in walk
+  std::uint32_t depth = 0;       // of the tree
+  std::uint32_t rest_depth = 0;  // below the masks; 0: each exit is a leaf
+  std::uint32_t first_mask = 0, masks = 0;
+  std::uint32_t exits = 0;  // 32 of them in exit_value and exit_node from here on
+};
+
+/// Bit i of a mask is exit i, from the left. A node whose row goes right forbids the exits of its left side; the lowest
+/// bit that is left is the exit.
+struct MaskNode {
+  float threshold;
+  std::uint32_t slot;
+  std::uint32_t mask;
+};
+
+struct TreePlan {
+  std::size_t slots = 0;
+  std::vector<TreeColumn> columns;
+  std::vector<PlannedTree> trees;
+  std::vector<MaskNode> masks;
+  std::vector<float> exit_value;
+  std::vector<std::uint32_t> exit_node;  // in walk
+  std::vector<WalkNode> walk;
+  std::vector<float> walk_value;
+  std::vector<std::uint32_t> by_depth;  // regular trees, for a row alone: those of like depth walk together
+};
+
+/// `spec` must be one that TreeEnsemble::create() accepts.
+TreePlan plan_trees(const TreeEnsembleSpec& spec);
+
+/// Fills slots[slot * kBlockRows + row] from `count` rows, at most kBlockRows; what is behind them is 0.
+void fill_slots(const TreePlan& plan, const float* rows, std::size_t columns, std::size_t count, float* slots);
+
+/// Adds the leaf of each of kBlockRows rows in a regular tree to sums.
+void add_tree(const TreePlan& plan, const PlannedTree& tree, const float* slots, double* sums);
+
+/// The leaf value of each regular tree for one row, whose slots lie one after the other.
+void walk_row(const TreePlan& plan, const float* slots, float* leaf_by_tree);
+
+/// Highway's names of the instruction sets that this processor and this build have, best first; use_tree_target() of
+/// one of them makes all further calls take it, 0 the best. For tests and benchmarks.
+std::vector<std::int64_t> tree_targets();
+const char* tree_target_name(std::int64_t target);
+void use_tree_target(std::int64_t target);
+
+}  // namespace alcedo::models
