@@ -23,6 +23,7 @@ ALLOWED = {
     "decide": {"core"},
     "alert": {"core"},
     "evaluate": {"core"},
+    "training": {"core", "models", "decide", "evaluate"},
     "monitor": {"core"},
     "serve": {"core", "features"},
     "pipeline": {"core", "contract", "ingest", "features", "models", "decide", "alert", "evaluate", "monitor"},

@@ -34,6 +34,10 @@ std::string_view describe(models::DetectorKind kind) {
       return "iqr";
     case models::DetectorKind::kAbsent:
       return "absent";
+    case models::DetectorKind::kForest:
+      return "forest";
+    case models::DetectorKind::kBoosted:
+      return "boosted";
   }
   return "";
 }

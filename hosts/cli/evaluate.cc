@@ -9,6 +9,7 @@
 #include "evaluate/announcement.h"
 #include "evaluate/report.h"
 #include "offline.h"
+#include "truth.h"
 
 namespace alcedo::cli {
 namespace {
@@ -29,6 +30,10 @@ std::string_view kind_of(models::DetectorKind kind) {
       return "iqr";
     case models::DetectorKind::kAbsent:
       return "absent";
+    case models::DetectorKind::kForest:
+      return "forest";
+    case models::DetectorKind::kBoosted:
+      return "boosted";
   }
   return "";
 }
@@ -76,38 +81,20 @@ int evaluate(const EvaluateArguments& arguments) {
   if (!offline) return exit_code;
   const auto& pipeline = offline->pipeline();
 
-  std::unique_ptr<evaluate::LabelSet> labels;
-  const std::string label_file = !arguments.labels.empty() ? arguments.labels : pipeline.labels.from;
-  const bool from_field = !pipeline.events.label_field.empty() && arguments.labels.empty();
-  const bool carried = !offline->source().label_types().empty();
-  if (carried && !arguments.labels.empty()) {
-    complain("--labels: these events carry their own; leave it out");
-    return kUsage;
-  }
-  if (!from_field && !carried) {
-    if (label_file.empty()) {
-      complain("no labels: give --labels FILE, or labels: in the pipeline, or events that carry their own (simulate:)");
-      return kUsage;
-    }
-    evaluate::LabelOptions how{
-        pipeline.labels.join, pipeline.labels.type_field, {}, pipeline.labels.complete || arguments.complete};
-    auto loaded = evaluate::LabelSet::load(label_file.starts_with("file:") ? label_file.substr(5) : label_file, how);
-    if (!loaded) {
-      complain(loaded.error().message);
-      return kUsage;
-    }
-    labels = std::make_unique<evaluate::LabelSet>(std::move(*loaded));
-  }
+  auto truth = Truth::open(*offline, {arguments.labels, arguments.complete, true}, exit_code);
+  if (!truth) return exit_code;
+  const evaluate::LabelSet* labels = truth->file();
 
   evaluate::ReportOptions options;
   options.title = pipeline.name;
-  options.about = {{"pipeline", pipeline.path},
-                   {"events", arguments.offline.source.source.empty()
-                                  ? fmt::format("{} files", arguments.offline.source.events.size())
-                                  : arguments.offline.source.source},
-                   {"labels", labels    ? label_file
-                              : carried ? "carried by the events"
-                                        : "field " + pipeline.events.label_field}};
+  options.about = {
+      {"pipeline", pipeline.path},
+      {"events", arguments.offline.source.source.empty()
+                     ? fmt::format("{} files", arguments.offline.source.events.size())
+                     : arguments.offline.source.source},
+      {"labels", truth->origin()},
+      {"bundle", pipeline.bundle ? fmt::format("{} (version {})", pipeline.bundle->directory, pipeline.bundle->version)
+                                 : "none"}};
   for (const auto& detector : pipeline.detectors)
     options.detectors.push_back({detector.name, std::string(kind_of(detector.kind))});
   // The ensemble as a person hears of it, beside the ensemble of every row.
@@ -119,15 +106,13 @@ int evaluate(const EvaluateArguments& arguments) {
   }
   evaluate::Announcement announcement(quiet_ms);
   if (labels && labels->form() != evaluate::LabelSet::Form::kIds) options.windows_total = labels->size();
-  options.label_types = labels    ? labels->types()
-                        : carried ? offline->source().label_types()
-                                  : std::vector<std::string>{};
+  if (!truth->from_field()) options.label_types = truth->types();
   if (arguments.scoring == "nab") {
     if (!labels || labels->form() != evaluate::LabelSet::Form::kWindows) {
       complain("--scoring nab needs --labels with windows, such as NAB's combined_windows.json");
       return kUsage;
     }
-    options.nab = labels.get();
+    options.nab = labels;
   }
   auto builder = evaluate::ReportBuilder::create(std::move(options));
   if (!builder) {
@@ -159,11 +144,7 @@ int evaluate(const EvaluateArguments& arguments) {
       out.time_ms = event.time_ms;
       out.partition = event.partition;
       out.offset = event.offset;
-      if (labels) {
-        out.label = labels->find(event.id, out.file, out.entity, event.time_ms, event.offset);
-      } else {
-        out.label.label = event.label;
-      }
+      out.label = truth->of(view, row);
       std::copy_n(view.output.raw.begin() + static_cast<std::ptrdiff_t>(row * detectors), detectors, scores.begin());
       std::size_t strongest = 0;
       for (std::size_t t = 0; t < types; ++t) {
@@ -195,7 +176,7 @@ int evaluate(const EvaluateArguments& arguments) {
     complain(added.error().message);
     return kFailed;
   }
-  if (from_field) builder->set_label_types(offline->runner().decoder().label_types());
+  if (truth->from_field()) builder->set_label_types(truth->types());
   builder->set_incidents(incidents);
   builder->set_throughput(offline->runner().stats().events, offline->seconds());
   auto report = builder->finish();
@@ -231,6 +212,7 @@ void add_evaluate(CLI::App& app, int& exit_code) {
   add_offline_options(*command, arguments->offline);
   command->add_option("--labels", arguments->labels,
                       "labels by event id, by entity or file and time window, or by row range; a file or a directory");
+  command->add_option("--bundle", arguments->offline.bundle, "trained bundle; without it the pipeline's own");
   command->add_flag("--complete", arguments->complete, "what the labels do not address is normal");
   command->add_option("--report", arguments->report, "directory for report.json and report.html")
       ->capture_default_str();

@@ -36,6 +36,7 @@ int main(int argc, char** argv) {
   add_check(app, exit_code);
   add_demo(app, exit_code);
   add_replay(app, exit_code);
+  add_train(app, exit_code);
   add_evaluate(app, exit_code);
   add_bench(app, exit_code);
   add_features(app, exit_code);

@@ -30,7 +30,8 @@ void add_offline_options(CLI::App& command, OfflineArguments& arguments) {
 
 std::unique_ptr<Offline> Offline::open(const OfflineArguments& arguments, int& exit_code) {
   exit_code = kUsage;
-  auto pipeline = load_or_report(arguments.pipeline);
+  auto pipeline = arguments.untrained ? load_untrained_or_report(arguments.pipeline)
+                                      : load_or_report(arguments.pipeline, arguments.bundle);
   const auto sources = source_uris(arguments.source);
   if (!pipeline || !sources) return nullptr;
   auto offline = std::make_unique<Offline>();

@@ -18,6 +18,8 @@ struct OfflineArguments {
   std::string pipeline;
   SourceArguments source;
   std::string warm_up;
+  std::string bundle;      // empty: the pipeline's own
+  bool untrained = false;  // no bundle: this run is to train one
   std::size_t workers = cores();
   std::size_t batch = 4096;
   double speed = 0;

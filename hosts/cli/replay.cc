@@ -168,6 +168,7 @@ void add_replay(CLI::App& app, int& exit_code) {
       app.add_subcommand("replay", "Run recorded or simulated events through a pipeline and see its alerts and scores");
   auto arguments = std::make_shared<ReplayArguments>();
   add_offline_options(*command, arguments->offline);
+  command->add_option("--bundle", arguments->offline.bundle, "trained bundle; without it the pipeline's own");
   command->add_option("--out", arguments->out, "alerts as NDJSON ('-': stdout); without it they are shown as lines");
   command->add_option("--scores", arguments->scores, "CSV with id, features, scores and votes of every row");
   command->add_option("--speed", arguments->speed, "by event time: 1x, 10x; or max")->capture_default_str();

@@ -16,6 +16,7 @@
 #include <sstream>
 
 #include "core/time.h"
+#include "pipeline/pipeline_bundle.h"
 
 namespace alcedo::cli {
 
@@ -62,7 +63,7 @@ bool flush_stdout() {
   return false;
 }
 
-std::optional<pipeline::Pipeline> load_or_report(const std::string& path) {
+std::optional<pipeline::Pipeline> load_untrained_or_report(const std::string& path) {
   auto loaded = pipeline::load_pipeline(path);
   if (!loaded) {
     complain(loaded.error().message);
@@ -79,6 +80,17 @@ std::optional<pipeline::Pipeline> load_or_report(const std::string& path) {
     return std::nullopt;
   }
   return std::move(loaded->pipeline);
+}
+
+std::optional<pipeline::Pipeline> load_or_report(const std::string& path, const std::string& bundle) {
+  auto pipeline = load_untrained_or_report(path);
+  if (!pipeline) return std::nullopt;
+  if (auto attached = pipeline::attach_bundle(*pipeline, bundle); !attached) {
+    complain(attached.error().message);
+    return std::nullopt;
+  }
+  for (const std::string& note : pipeline::bundle_notes(*pipeline)) complain(note);
+  return pipeline;
 }
 
 std::size_t cores() {
@@ -134,8 +146,19 @@ ProgressLine::ProgressLine(std::string what, bool quiet)
       began_(std::chrono::steady_clock::now()),
       shown_(began_) {}
 
-ProgressLine::~ProgressLine() {
+ProgressLine::~ProgressLine() { clear(); }
+
+void ProgressLine::clear() {
   if (on_) fmt::print(stderr, "\r\033[K");
+}
+
+void ProgressLine::say(std::string_view doing, double share) {
+  if (!on_) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - shown_ < std::chrono::milliseconds(200)) return;
+  shown_ = now;
+  fmt::print(stderr, "\r\033[K{}: {}, {:.0f} %", what_, doing, 100 * std::min(1.0, share));
+  std::fflush(stderr);
 }
 
 void ProgressLine::update(std::uint64_t events, ingest::Source::Progress progress) {

@@ -17,8 +17,11 @@
 
 namespace alcedo::cli {
 
-/// Reads a pipeline; prints its mistakes, or why it cannot be read, to stderr.
-std::optional<pipeline::Pipeline> load_or_report(const std::string& path);
+/// Reads a pipeline and its bundle, or that at `bundle`; prints mistakes, or why something cannot be read, to stderr,
+/// and which detectors abstain for want of a model.
+std::optional<pipeline::Pipeline> load_or_report(const std::string& path, const std::string& bundle = {});
+/// The same without a bundle: for training, which makes one.
+std::optional<pipeline::Pipeline> load_untrained_or_report(const std::string& path);
 
 /// Prints "alcedo: MESSAGE" to stderr, made printable.
 void complain(const std::string& message);
@@ -67,6 +70,9 @@ class ProgressLine {
   ProgressLine(std::string what, bool quiet);
   ~ProgressLine();
   void update(std::uint64_t events, ingest::Source::Progress progress);
+  /// What is being done, and which share of it; not more often than update() draws.
+  void say(std::string_view doing, double share);
+  void clear();
 
  private:
   std::string what_;

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "core/check.h"
+#include "core/hash.h"
 
 namespace alcedo::decide {
 namespace {
@@ -21,6 +22,10 @@ constexpr std::uint64_t kSubsetScoresMin = 1000;
 constexpr std::uint64_t kSketchScoresMax = 1 << 18;
 constexpr std::size_t kAboveMax = 65'536;
 constexpr std::size_t kVotesMax = 32;
+
+std::uint64_t meaning_in(std::uint64_t meaning, std::uint64_t edition) {
+  return edition == 0 ? meaning : mix64(meaning ^ edition);
+}
 
 template <typename T>
 bool names_differ(const std::vector<T>& named) {
@@ -226,7 +231,7 @@ void Decider::save(StateWriter& writer) const {
   writer.varint(detectors_.size());
   for (std::size_t d = 0; d < detectors_.size(); ++d) {
     writer.text(options_.detectors[d].name);
-    writer.u64(options_.detectors[d].meaning);
+    writer.u64(meaning_in(options_.detectors[d].meaning, options_.edition));
     writer.varint(detectors_[d].events);
     writer.u8(detectors_[d].frozen ? 1 : 0);
     detectors_[d].sketch.save(writer);
@@ -366,7 +371,7 @@ std::string Decider::take_type(std::size_t index, Saved& saved, const std::vecto
   return {};
 }
 
-CalibrationReport Decider::load(StateReader& reader) {
+CalibrationReport Decider::load(StateReader& reader, std::uint64_t edition) {
   using Fate = CalibrationReport::Fate;
   Saved saved = load_saved(reader);
   if (!reader.ok()) return {};
@@ -375,11 +380,10 @@ CalibrationReport Decider::load(StateReader& reader) {
   for (std::size_t d = 0; d < detectors_.size(); ++d) {
     const Detector& detector = options_.detectors[d];
     auto& entry = report.detectors.emplace_back(detector.name, Fate::kKept, std::string());
-    detectors_[d] = {};
     const auto from = std::ranges::find(saved.detectors, detector.name, &Saved::SavedDetector::name);
     if (from == saved.detectors.end()) {
       entry.fate = Fate::kAdded;
-    } else if (from->meaning != detector.meaning) {
+    } else if (from->meaning != meaning_in(detector.meaning, edition)) {
       entry.fate = Fate::kReset;
       entry.why = "what it looks at has changed";
     } else {
@@ -389,7 +393,6 @@ CalibrationReport Decider::load(StateReader& reader) {
   }
   for (std::size_t t = 0; t < types_.size(); ++t) {
     auto& entry = report.anomalies.emplace_back(options_.anomalies[t].name, Fate::kKept, std::string());
-    types_[t] = {};
     if (std::ranges::find(saved.types, entry.name, &Saved::SavedType::name) == saved.types.end()) {
       entry.fate = Fate::kAdded;
     } else {
@@ -397,7 +400,7 @@ CalibrationReport Decider::load(StateReader& reader) {
       if (!entry.why.empty()) entry.fate = Fate::kReset;
     }
     // Where no voter moves any more, nothing that will be learnt has to fade for it.
-    if (entry.fate != Fate::kKept) types_[t].settled = voters_frozen(t);
+    if (entry.fate != Fate::kKept && types_[t].events == 0) types_[t].settled = voters_frozen(t);
   }
   for (const auto& gone : saved.detectors) {
     if (std::ranges::find(options_.detectors, gone.name, &Detector::name) == options_.detectors.end())

@@ -66,6 +66,7 @@ class Decider {
     std::uint64_t calibrate_events = 20'000;
     double rate_max = 0;                // caps the sum of the types' rates; 0: no cap
     std::vector<std::string> entities;  // by type: the name of the entity it is about ("card"); may be left out
+    std::uint64_t edition = 0;          // saved state of another edition calibrates anew; 0: of the stream alone
   };
   explicit Decider(Options options);
 
@@ -87,11 +88,13 @@ class Decider {
   /// detector and a subset of voters.
   void save(StateWriter& writer) const;
   /// Takes over what still means the same: detectors of the same name and meaning; types of the same name, entity,
-  /// votes (in any order) and kind of fire rule, all of whose voters are taken over. The rest begins anew. A changed
-  /// rate, budget or cap holds at once, on the calibration that is there; a changed calibrate_events for what is not
-  /// frozen. With unchanged options every later verdict is that of the Decider that was saved. After a refusal nothing
-  /// has changed, and the report is empty.
-  CalibrationReport load(StateReader& reader);
+  /// votes (in any order) and kind of fire rule, all of whose voters are taken over. The rest stays as it is: a new
+  /// Decider's begins anew. A changed rate, budget or cap holds at once, on the calibration that is there; a changed
+  /// calibrate_events for what is not frozen. With unchanged options every later verdict is that of the Decider that
+  /// was saved. After a refusal nothing has changed, and the report is empty.
+  CalibrationReport load(StateReader& reader) { return load(reader, options_.edition); }
+  /// The same for what a Decider of this edition saved.
+  CalibrationReport load(StateReader& reader, std::uint64_t edition);
 
  private:
   struct Subset {

@@ -13,18 +13,27 @@ enum class DetectorKind : std::uint8_t {
   kZscore,  // how many of its own standard deviations from its own mean
   kIqr,     // how far beyond its own quartiles
   kAbsent,  // silence: no event of the entity for a stated time
+  // Trained, and kept in a bundle (learned_model.h):
+  kForest,   // isolation forest
+  kBoosted,  // boosted trees on labels
 };
+
+constexpr bool is_learned(DetectorKind kind) { return kind == DetectorKind::kForest || kind == DetectorKind::kBoosted; }
 
 enum class Side : std::uint8_t { kBoth, kAbove, kBelow };
 
 struct DetectorSpec {
   std::string name;
   DetectorKind kind = DetectorKind::kZscore;
-  std::vector<std::string> features;  // "habit", "pace.events_1m"; empty for kAbsent
+  std::vector<std::string> features;  // "habit", "pace.events_1m"; empty for kAbsent, and for learned ones: all
   Side side = Side::kBoth;
   double min_change = 0;                // share of the expected value by which the seen one must differ, 0.2 for 20 %
   std::int64_t absent_ms = 0;           // kAbsent
   std::vector<std::uint32_t> requests;  // indices of its wishes in FeatureOptions::deviations
+  bool by_type = false;                 // kBoosted: one score a labelled type
+  // A score of another detector's model: "fraud.card_testing" is what the model of "fraud" says of "card_testing".
+  std::string model;   // empty: its own
+  std::string output;  // a labelled type; empty: all of them together
 };
 
 /// Where one deviation stands in a row of features. Columns as in features::Deviation.

@@ -13,6 +13,7 @@
 #include "core/time.h"
 #include "features/operators/operator.h"
 #include "features/state/segment.h"
+#include "pipeline/pipeline_bundle.h"
 
 namespace alcedo::pipeline {
 namespace {
@@ -25,6 +26,7 @@ constexpr std::uint32_t kTickIndexFirst = 1U << 16;
 // Entities that each tick looks at: a million within the hour.
 constexpr std::size_t kExpiryLooks = 300;
 constexpr std::size_t kEvictShare = 4096;
+constexpr std::size_t kReasonsOfModelMax = 3;
 // State parts.
 constexpr std::uint64_t kBaselinesPart = 1;
 constexpr std::uint64_t kDeciderPart = 2;
@@ -55,27 +57,6 @@ decide::IncidentFolder::Names names_of(const Pipeline& pipeline) {
   return names;
 }
 
-// All that the scores of a detector depend on besides the state of its features.
-std::uint64_t meaning_of(const models::DetectorSpec& spec, const features::FeatureOptions& options) {
-  std::string meaning =
-      fmt::format("{}|{}|{}", static_cast<int>(spec.kind), static_cast<int>(spec.side), spec.min_change);
-  for (const std::uint32_t index : spec.requests) {
-    const features::DeviationRequest& request = options.deviations[index];
-    meaning +=
-        fmt::format("|{}|{}|{}", features::feature_fingerprint(options.features[request.feature], options.layout),
-                    request.column, static_cast<int>(request.method));
-  }
-  return hash64(meaning);
-}
-
-decide::Decider::Options decider_options(const Pipeline& pipeline) {
-  decide::Decider::Options options{pipeline.anomalies, {}, pipeline.calibrate_events, pipeline.rate_max, {}};
-  for (const auto& spec : pipeline.detectors)
-    options.detectors.push_back({spec.name, meaning_of(spec, pipeline.features)});
-  for (const auto& anomaly : pipeline.anomalies) options.entities.push_back(pipeline.features.layout.keys[anomaly.by]);
-  return options;
-}
-
 std::string watched_as(const Pipeline& pipeline, std::uint32_t type, const std::string& detector) {
   const auto& anomaly = pipeline.anomalies[type];
   const auto& keys = pipeline.features.layout.keys;
@@ -88,7 +69,22 @@ std::string watched_as(const Pipeline& pipeline, std::uint32_t type, const std::
 Result<std::unique_ptr<Engine>> Engine::create(const Pipeline& pipeline, WorkerPool& pool) {
   auto plan = features::FeaturePlan::compile(pipeline.features);
   if (!plan) return std::unexpected(plan.error());
-  return std::unique_ptr<Engine>(new Engine(pipeline, pool, std::move(*plan)));
+  std::unique_ptr<Engine> engine(new Engine(pipeline, pool, std::move(*plan)));
+  if (auto used = engine->use_bundle(); !used) return std::unexpected(used.error());
+  return engine;
+}
+
+Result<> Engine::use_bundle() {
+  if (!pipeline_.bundle) return {};
+  auto learned = models::LearnedScorer::create(*pipeline_.bundle, pipeline_.detectors, plan_columns(plan_));
+  if (!learned) return std::unexpected(learned.error());
+  learned_ = std::move(*learned);
+  if (pipeline_.bundle->calibration.empty()) return {};
+  StateReader reader(pipeline_.bundle->calibration);
+  decider_.load(reader, 0);
+  if (reader.complete()) return {};
+  return error(ErrorCode::kCorrupt,
+               fmt::format("{}/{}: {}", pipeline_.bundle->directory, models::Bundle::kCalibration, reader.mistake()));
 }
 
 Engine::Engine(const Pipeline& pipeline, WorkerPool& pool, features::FeaturePlan plan)
@@ -174,6 +170,7 @@ void Engine::score_rows(const EventBatch& batch, std::size_t first, std::size_t 
     float* raw = out.raw.data() + row * detectors_.size();
     for (std::size_t d = 0; d < detectors_.size(); ++d) raw[d] = detectors_[d].score(features).score;
   }
+  learned_.score(out.features, std::span(batch.order).subspan(first, last - first), detectors_.size(), out.raw);
 }
 
 void Engine::decide_rows(const EventBatch& batch, std::span<const Tick> ticks, EngineOutput& out) {
@@ -323,34 +320,68 @@ decide::Explanation Engine::explain(const EventBatch& batch, std::uint32_t row, 
     who = fmt::format("{}: ", member);
   }
   for (const Voter& voter : voters) {
-    const auto& detector = detectors_[voter.detector];
-    const models::RawScore raw = detector.score(features);
-    explanation.votes.push_back({detector.spec().name, voter.weight, static_cast<double>(raw.score),
+    explanation.votes.push_back({pipeline_.detectors[voter.detector].name, voter.weight,
+                                 static_cast<double>(out.raw[row * num_detectors() + voter.detector]),
                                  static_cast<double>(out.surprises[row * num_detectors() + voter.detector])});
-    if (std::isnan(raw.score) || !(raw.score > 0)) continue;
-    const models::DeviationColumns& d = detector.deviations()[raw.which];
-    std::string currency;
-    const double unit = unit_of(batch, row, plan_.columns()[d.z].feature, d.name, &currency);
-    Reason reason;
-    reason.detector = detector.spec().name;
-    reason.feature = d.name;
-    reason.seen = static_cast<double>(features[d.seen]) / unit;
-    reason.expected = static_cast<double>(features[d.expected]) / unit;
-    reason.spread = static_cast<double>(features[d.spread]) / unit;
-    reason.score = static_cast<double>(raw.score);
-    reason.history = static_cast<double>(features[d.history]);
-    const bool quartiles = detector.spec().kind == models::DetectorKind::kIqr;
-    const std::string money = currency.empty() ? "" : " " + currency;
-    const auto number = [&](double value) {
-      return currency.empty() ? fmt::format("{:.4g}", value) : fmt::format("{:.2f}", value);
-    };
-    reason.text =
-        fmt::format("{}{} {}{}, expected {} +- {} ({} {:.1f}{})", who, d.name, number(reason.seen), money,
-                    number(reason.expected), number(reason.spread), quartiles ? "IQRs out:" : "z", reason.score,
-                    reason.history < d.min_history ? ", from all entities: too little history of its own" : "");
-    explanation.reasons.push_back(std::move(reason));
+    if (learned_.has(voter.detector)) {
+      explain_learned(batch, row, voter.detector, features, who, explanation);
+    } else {
+      explain_deviation(batch, row, voter.detector, features, who, explanation);
+    }
   }
   return explanation;
+}
+
+void Engine::explain_deviation(const EventBatch& batch, std::uint32_t row, std::size_t index,
+                               std::span<const float> features, const std::string& who, decide::Explanation& to) const {
+  const auto& detector = detectors_[index];
+  const models::RawScore raw = detector.score(features);
+  if (std::isnan(raw.score) || !(raw.score > 0)) return;
+  const models::DeviationColumns& d = detector.deviations()[raw.which];
+  std::string currency;
+  const double unit = unit_of(batch, row, plan_.columns()[d.z].feature, d.name, &currency);
+  Reason reason;
+  reason.detector = detector.spec().name;
+  reason.feature = d.name;
+  reason.seen = static_cast<double>(features[d.seen]) / unit;
+  reason.expected = static_cast<double>(features[d.expected]) / unit;
+  reason.spread = static_cast<double>(features[d.spread]) / unit;
+  reason.score = static_cast<double>(raw.score);
+  reason.history = static_cast<double>(features[d.history]);
+  const bool quartiles = detector.spec().kind == models::DetectorKind::kIqr;
+  const std::string money = currency.empty() ? "" : " " + currency;
+  const auto number = [&](double value) {
+    return currency.empty() ? fmt::format("{:.4g}", value) : fmt::format("{:.2f}", value);
+  };
+  reason.text = fmt::format("{}{} {}{}, expected {} +- {} ({} {:.1f}{})", who, d.name, number(reason.seen), money,
+                            number(reason.expected), number(reason.spread), quartiles ? "IQRs out:" : "z", reason.score,
+                            reason.history < d.min_history ? ", from all entities: too little history of its own" : "");
+  to.reasons.push_back(std::move(reason));
+}
+
+void Engine::explain_learned(const EventBatch& batch, std::uint32_t row, std::size_t index,
+                             std::span<const float> features, const std::string& who, decide::Explanation& to) const {
+  std::vector<models::Contribution> most;
+  learned_.explain(index, features, most, kReasonsOfModelMax);
+  for (const models::Contribution& one : most) {
+    if (!(one.moved > 0)) continue;
+    const auto& column = plan_.columns()[one.column];
+    std::string currency;
+    const double unit = unit_of(batch, row, column.feature, column.name, &currency);
+    Reason reason;
+    reason.detector = pipeline_.detectors[index].name;
+    reason.feature = column.name;
+    reason.seen = static_cast<double>(features[one.column]) / unit;
+    reason.expected = static_cast<double>(one.usual) / unit;
+    reason.score = static_cast<double>(one.moved);
+    const auto number = [&](double value) {
+      if (std::isnan(value)) return std::string("missing");
+      return currency.empty() ? fmt::format("{:.4g}", value) : fmt::format("{:.2f} {}", value, currency);
+    };
+    reason.text = fmt::format("{}{} {}, usually {} ({} {:+.2f})", who, column.name, number(reason.seen),
+                              number(reason.expected), reason.detector, reason.score);
+    to.reasons.push_back(std::move(reason));
+  }
 }
 
 void Engine::track_changes() {

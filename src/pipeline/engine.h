@@ -21,6 +21,7 @@
 #include "features/stage.h"
 #include "features/vector_store.h"
 #include "models/detector.h"
+#include "models/learned_scorer.h"
 #include "pipeline/checkpointer.h"
 #include "pipeline/pipeline_file.h"
 #include "pipeline/sequencer.h"
@@ -43,7 +44,8 @@ struct EngineOutput {
 ///          workers.
 class Engine {
  public:
-  /// Errors: kInvalidArgument from the feature plan.
+  /// Errors: kInvalidArgument from the feature plan, or from a bundle that was trained on other features; kCorrupt: its
+  /// calibration cannot be read.
   static Result<std::unique_ptr<Engine>> create(const Pipeline& pipeline, WorkerPool& pool);
 
   /// Takes the events in batch.order, and the ticks that fall between them (ascending in `before`).
@@ -112,7 +114,12 @@ class Engine {
 
  private:
   Engine(const Pipeline& pipeline, WorkerPool& pool, features::FeaturePlan plan);
+  Result<> use_bundle();
   void score_rows(const EventBatch& batch, std::size_t first, std::size_t last, EngineOutput& out) const;
+  void explain_deviation(const EventBatch& batch, std::uint32_t row, std::size_t detector,
+                         std::span<const float> features, const std::string& who, decide::Explanation& to) const;
+  void explain_learned(const EventBatch& batch, std::uint32_t row, std::size_t detector,
+                       std::span<const float> features, const std::string& who, decide::Explanation& to) const;
   void decide_rows(const EventBatch& batch, std::span<const Tick> ticks, EngineOutput& out);
   void tick(const Tick& tick, EngineOutput& out);
   void fold(const EventBatch& batch, std::uint32_t row, std::size_t type, EngineOutput& out);
@@ -139,6 +146,7 @@ class Engine {
   std::vector<std::vector<std::uint32_t>> rows_;           // [worker] scratch
   std::vector<std::uint32_t> snapshots_;
   std::vector<models::DeviationDetector> detectors_;  // by detector; empty wishes for absent ones
+  models::LearnedScorer learned_;
   std::vector<Watch> watches_;
   decide::Decider decider_;
   decide::IncidentFolder folder_;

@@ -19,7 +19,7 @@
 namespace alcedo::pipeline {
 namespace {
 
-const std::vector<std::string> kLaterSections{"models", "flags", "overrides", "bundle"};
+const std::vector<std::string> kLaterSections{"flags", "overrides", "bundle"};
 
 void read_name(Draft& draft, MapReader& top) {
   constexpr std::string_view kExample = "the pipeline's name such as payments";
@@ -46,6 +46,19 @@ void read_calibration(Draft& draft, MapReader& top) {
   if (const YamlNode* node = top.take("rate_max")) {
     draft.pipeline.rate_max = read_percent(*node, draft.mistakes, 0.5, "0.3%").value_or(0);
   }
+}
+
+void read_models(Draft& draft, MapReader& top) {
+  const YamlNode* section = top.take("models");
+  if (section == nullptr) return;
+  MapReader map(*section, draft.mistakes, "a map such as {live: bundle}");
+  if (!map.is_map()) return;
+  if (const YamlNode* live = map.need("live", "the path of a trained bundle")) {
+    if (const auto path = read_text(*live, draft.mistakes, "the path of a trained bundle"))
+      draft.pipeline.bundle_path = draft.resolve(*path);
+  }
+  static const std::vector<std::string> kLater{"shadow"};
+  map.finish("key", {}, kLater);
 }
 
 // After the features: no window may reach back further than an entity is remembered.
@@ -78,7 +91,7 @@ void read_all(Draft& draft, const YamlNode& root) {
   // In the order in which messages list them.
   static const std::vector<std::string> kSections{"pipeline",         "events",   "labels",    "entities",  "score",
                                                   "windows",          "features", "detectors", "anomalies", "alerts",
-                                                  "calibrate_events", "rate_max", "forget"};
+                                                  "calibrate_events", "rate_max", "models",    "forget"};
   for (const std::string& section : kSections) top.take(section);
   read_name(draft, top);
   read_events(draft, top);
@@ -88,6 +101,7 @@ void read_all(Draft& draft, const YamlNode& root) {
   read_features(draft, top);
   read_forget(draft, top);
   read_detectors(draft, top);
+  read_models(draft, top);
   read_calibration(draft, top);
   read_anomalies(draft, top);
   read_alerts(draft, top);

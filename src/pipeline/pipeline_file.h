@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "core/result.h"
 #include "decide/anomaly.h"
 #include "features/plan.h"
+#include "models/bundle.h"
 #include "models/detector.h"
 
 namespace alcedo::pipeline {
@@ -47,9 +49,11 @@ struct Pipeline {
   std::vector<models::DetectorSpec> detectors;
   std::vector<decide::AnomalySpec> anomalies;
   std::vector<alert::RouteSpec> routes;
-  std::uint64_t calibrate_events = 20'000;  // scores until the sketches freeze
-  double rate_max = 0;                      // caps the sum of all types' rates; 0: no cap
-  std::uint64_t duplicates = 1'000'000;     // horizon, in events, within which an id seen again is dropped; 0: off
+  std::string bundle_path;                       // `models: {live: …}`, or "bundle" beside the file
+  std::shared_ptr<const models::Bundle> bundle;  // once attach_bundle() has loaded it
+  std::uint64_t calibrate_events = 20'000;       // scores until the sketches freeze
+  double rate_max = 0;                           // caps the sum of all types' rates; 0: no cap
+  std::uint64_t duplicates = 1'000'000;          // horizon, in events, within which an id seen again is dropped; 0: off
 };
 
 struct LoadedPipeline {

@@ -30,8 +30,8 @@ constexpr std::string_view kAlertsExample =
     "a list of routes such as [{to: pagerduty, when: {impact: high}}, {to: file, default: true}]";
 constexpr std::string_view kFeatureExample = "features such as [habit, pace.events_1m]";
 
-const std::vector<std::string> kKinds{"zscore", "iqr", "absent"};
-const std::vector<std::string> kLaterKinds{"forest", "boosted", "transformer", "rule"};
+const std::vector<std::string> kKinds{"zscore", "iqr", "absent", "forest", "boosted"};  // by DetectorKind
+const std::vector<std::string> kLaterKinds{"transformer", "rule"};
 const std::vector<std::string> kImpacts{"low", "medium", "high"};
 const std::vector<std::string> kLaterRouteKeys{"hold", "budget", "headers", "secret"};
 
@@ -57,7 +57,7 @@ void read_wish(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
     return;
   }
   const auto index = static_cast<std::size_t>(found - names.begin());
-  const bool learned = detector.kind != DetectorKind::kZscore && detector.kind != DetectorKind::kIqr;
+  const bool learned = models::is_learned(detector.kind);
   if (!learned && draft.feature_sound[index] && features::is_of_event(draft.pipeline.features.features[index].kind)) {
     draft.mistakes.add(node, fmt::format("feature '{}' is of each event alone and has no history to deviate from; use "
                                          "a baseline or rolling feature of the same number",
@@ -70,18 +70,19 @@ void read_wish(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
   if (dot != std::string::npos && draft.feature_sound[index]) {
     wish.column = node.text.substr(dot + 1);
     const auto& columns = draft.feature_columns[index];
-    if (features::judges_its_number(draft.pipeline.features.features[index].kind)) {
+    if (!learned && features::judges_its_number(draft.pipeline.features.features[index].kind)) {
       draft.mistakes.add(
           node, fmt::format("feature '{}' judges its number itself and has no columns to choose from; write '{}'", name,
                             name));
       return;
     }
-    if (std::find(columns.begin(), columns.end(), wish.column) == columns.end()) {
+    if (!learned && std::find(columns.begin(), columns.end(), wish.column) == columns.end()) {
       draft.mistakes.add(node, unknown_name("column", wish.column, fmt::format("of feature '{}'", name), columns));
       return;
     }
   }
   detector.features.push_back(node.text);
+  if (learned) return;
   detector.requests.push_back(request_index(wish, draft));
 }
 
@@ -114,6 +115,7 @@ std::optional<DetectorKind> read_kind(MapReader& map, Draft& draft, const YamlNo
 
 void read_detector(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
   static const std::vector<std::string> kSides{"both", "above", "below"};
+  static const std::vector<std::string> kTargets{"any", "type"};
   Mistakes& mistakes = draft.mistakes;
   MapReader map(node, mistakes, "a map such as {zscore: [habit], side: above}");
   if (!map.is_map()) return;
@@ -123,6 +125,14 @@ void read_detector(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
   detector.kind = *kind;
   if (*kind == DetectorKind::kAbsent) {
     detector.absent_ms = read_duration(*what, mistakes, 1, 366 * kDayMs, "2m").value_or(0);
+  } else if (models::is_learned(*kind)) {
+    const bool all = what->is_scalar() && what->text == "all";
+    if (!all) {
+      for (const YamlNode* item : read_scalars(*what, mistakes, "all, or features such as [habit, pace.events_1m]"))
+        read_wish(*item, draft, detector);
+    }
+    if (const YamlNode* target = *kind == DetectorKind::kBoosted ? map.take("target") : nullptr)
+      detector.by_type = read_choice(*target, mistakes, "target", kTargets).value_or(0) == 1;
   } else {
     for (const YamlNode* item : read_scalars(*what, mistakes, kFeatureExample)) read_wish(*item, draft, detector);
     if (const YamlNode* side = map.take("side")) {
@@ -132,9 +142,11 @@ void read_detector(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
       detector.min_change = read_percent(*change, mistakes, 1000, "20%").value_or(0);
     }
   }
-  map.finish("key", fmt::format("of {} detector", *kind == DetectorKind::kZscore ? "a zscore"
-                                                  : *kind == DetectorKind::kIqr  ? "an iqr"
-                                                                                 : "an absent"));
+  map.finish("key", fmt::format("of {} detector", *kind == DetectorKind::kZscore    ? "a zscore"
+                                                  : *kind == DetectorKind::kIqr     ? "an iqr"
+                                                  : *kind == DetectorKind::kForest  ? "a forest"
+                                                  : *kind == DetectorKind::kBoosted ? "a boosted"
+                                                                                    : "an absent"));
 }
 
 std::optional<double> read_budget(const YamlNode& node, Draft& draft) {
@@ -188,19 +200,48 @@ std::optional<FireRule> read_fire(const YamlNode& node, Draft& draft) {
   return FireRule{kind, *value};
 }
 
+// The detector that a vote names. "fraud.card_testing", what a boosted detector says of one labelled type, becomes a
+// score of its own when it is first named.
+std::optional<std::uint32_t> voter(const YamlNode& vote, Draft& draft) {
+  const auto& names = draft.detector_names;
+  const auto index_of = [&](std::string_view name) { return std::find(names.begin(), names.end(), name); };
+  if (const auto found = index_of(vote.key); found != names.end())
+    return static_cast<std::uint32_t>(found - names.begin());
+  if (!draft.has_detectors) return std::nullopt;
+  const std::size_t dot = vote.key.find('.');
+  const std::string model = vote.key.substr(0, dot);
+  const auto found = index_of(model);
+  if (dot == std::string::npos || found == names.end()) {
+    draft.mistakes.add_at_key(vote, unknown_name("detector", vote.key, {}, names));
+    return std::nullopt;
+  }
+  auto& detectors = draft.pipeline.detectors;
+  const DetectorSpec& of = detectors[static_cast<std::size_t>(found - names.begin())];
+  if (of.kind != DetectorKind::kBoosted || !of.by_type || dot + 1 == vote.key.size()) {
+    draft.mistakes.add_at_key(vote, fmt::format("detector '{}' has one score; only a boosted one with target: type "
+                                                "has one a labelled type, such as fraud.card_testing",
+                                                model));
+    return std::nullopt;
+  }
+  DetectorSpec score;
+  score.name = vote.key;
+  score.kind = of.kind;
+  score.features = of.features;
+  score.model = model;
+  score.output = vote.key.substr(dot + 1);
+  detectors.push_back(std::move(score));
+  draft.detector_names.push_back(vote.key);
+  return static_cast<std::uint32_t>(detectors.size()) - 1;
+}
+
 void read_votes(const YamlNode& node, Draft& draft, AnomalySpec& anomaly) {
   MapReader map(node, draft.mistakes, kVotesExample);
   if (!map.is_map()) return;
   if (node.items.empty()) draft.mistakes.add(node, fmt::format("expected {}, found an empty map", kVotesExample));
   for (const YamlNode& item : node.items) {
-    const auto& names = draft.detector_names;
-    const auto found = std::find(names.begin(), names.end(), item.key);
+    const auto detector = voter(item, draft);
     const auto weight = read_positive(item, draft.mistakes, "a weight above 0 such as 1");
-    if (found == names.end()) {
-      if (draft.has_detectors) draft.mistakes.add_at_key(item, unknown_name("detector", item.key, {}, names));
-    } else if (weight) {
-      anomaly.votes.push_back({static_cast<std::uint32_t>(found - names.begin()), *weight});
-    }
+    if (detector && weight) anomaly.votes.push_back({*detector, *weight});
     if (anomaly.votes.size() >= kEntriesMax) break;
   }
 }
