@@ -76,8 +76,8 @@ Result<> check_tree(const TreeEnsembleSpec& spec, std::size_t t) {
     if (node.category_set != TreeNode::kNoSet) {
       if (node.category_set >= spec.category_sets.size())
         return refuse(fmt::format("category set {} of {}", node.category_set, spec.category_sets.size()));
-    } else if (std::isnan(node.threshold) || node.threshold == -std::numeric_limits<float>::infinity()) {
-      return refuse("a threshold that is NaN or -infinity");
+    } else if (std::isnan(node.threshold)) {
+      return refuse("a threshold that is NaN");
     }
     for (const std::int32_t child : {node.left, node.right}) {
       if (child < 0 || static_cast<std::size_t>(child) >= nodes.size())
@@ -159,7 +159,8 @@ class Buffer {
 
 // One a thread: scoring allocates nothing once it has met its largest model.
 struct Scratch {
-  Buffer<float> slots, leaves;
+  Buffer<std::int32_t> slots;
+  Buffer<float> leaves;
   Buffer<double> sums;
 };
 Scratch& scratch() {
@@ -200,7 +201,8 @@ void TreeEnsemble::transform(const double* raw, std::size_t stride, float* out) 
       for (std::size_t o = 0; o < spec_.outputs; ++o) out[o] = static_cast<float>(raw[o * stride]);
       break;
     case TreeTransform::kLogistic:
-      for (std::size_t o = 0; o < spec_.outputs; ++o) out[o] = static_cast<float>(1 / (1 + std::exp(-raw[o * stride])));
+      for (std::size_t o = 0; o < spec_.outputs; ++o)
+        out[o] = static_cast<float>(1 / (1 + std::exp(-raw[o * stride] * spec_.factor)));
       break;
     case TreeTransform::kExponential:
       for (std::size_t o = 0; o < spec_.outputs; ++o) out[o] = static_cast<float>(std::exp(raw[o * stride]));
@@ -235,7 +237,7 @@ void TreeEnsemble::score(std::span<const float> rows, std::size_t columns, std::
 }
 
 void TreeEnsemble::score_block(const float* rows, std::size_t count, float* out) const {
-  float* slots = scratch().slots.at_least((plan_->slots + 1) * kBlockRows);
+  std::int32_t* slots = scratch().slots.at_least((plan_->slots + 1) * kBlockRows);
   double* sums = scratch().sums.at_least(spec_.outputs * kBlockRows);
   fill_slots(*plan_, rows, spec_.columns, count, slots);
   for (std::size_t o = 0; o < spec_.outputs; ++o) std::fill_n(sums + o * kBlockRows, kBlockRows, spec_.base[o]);
@@ -252,17 +254,16 @@ void TreeEnsemble::score_block(const float* rows, std::size_t count, float* out)
 }
 
 void TreeEnsemble::score_row(const float* row, float* out) const {
-  float* slots = scratch().slots.at_least((plan_->slots + 1) * kBlockRows);
+  std::int32_t* slots = scratch().slots.at_least((plan_->slots + 1) * kBlockRows);
   float* leaves = scratch().leaves.at_least(plan_->trees.size());
   double* sums = scratch().sums.at_least(spec_.outputs * kBlockRows);
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   slots[0] = 0;  // a leaf without a column reads it
   for (const TreeColumn& column : plan_->columns) {
     const float x = row[column.column];
     const bool missing = std::isnan(x) || (column.zero_is_missing && std::fabs(x) <= kZeroMax);
-    float* to = slots + column.first_slot;
-    if (column.left) *to++ = missing ? -kInfinity : x;
-    if (column.right) *to = missing ? kInfinity : x;
+    std::int32_t* to = slots + column.first_slot;
+    if (column.left) *to++ = missing ? kMissingLeft : order_key(x);
+    if (column.right) *to = missing ? kMissingRight : order_key(x);
   }
   walk_row(*plan_, slots, leaves);
   std::copy(spec_.base.begin(), spec_.base.end(), sums);

@@ -39,7 +39,7 @@ struct CategorySet {
 /// What the raw sum of an output becomes.
 enum class TreeTransform : std::uint8_t {
   kIdentity,
-  kLogistic,     // 1 / (1 + e^-raw)
+  kLogistic,     // 1 / (1 + e^(-raw * factor))
   kSoftmax,      // over the outputs
   kExponential,  // e^raw
   kPathLength,   // 2^(-raw * factor): an isolation forest, with factor 1 / (trees * c(n))
@@ -81,7 +81,7 @@ class TreeEnsemble {
 
   /// Verifies everything, so that no row can lead out of it.
   /// Errors: kInvalidArgument naming tree and node: children out of range, a node that is reached twice or never,
-  /// columns out of range, thresholds that are NaN or -infinity, values that are not finite, sets out of range.
+  /// columns out of range, thresholds that are NaN, values that are not finite, sets out of range.
   static Result<TreeEnsemble> create(TreeEnsembleSpec spec);
 
   TreeEnsemble(TreeEnsemble&&) noexcept;

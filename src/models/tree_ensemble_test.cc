@@ -70,6 +70,20 @@ TEST(TreeEnsembleTest, SendsLessLeftTheRestRightAndNanWhereItIsTold) {
   EXPECT_EQ(score_one(all_finite, {kNan, 0}), -1);
 }
 
+TEST(TreeEnsembleTest, NothingIsLessThanMinusInfinityAndZerosAreEqual) {
+  for (const bool default_left : {false, true}) {
+    const TreeEnsemble none = create(one_split(inner(0, -kInfinity, 1, 2, default_left)));
+    for (const float x : {-kInfinity, -1.0F, kInfinity}) EXPECT_EQ(score_one(none, {x, 0}), 1);
+    EXPECT_EQ(score_one(none, {kNan, 0}), default_left ? -1 : 1);
+  }
+  for (const float zero : {0.0F, -0.0F}) {
+    const TreeEnsemble model = create(one_split(inner(0, zero, 1, 2, true)));
+    EXPECT_EQ(score_one(model, {0.0F, 0}), 1);
+    EXPECT_EQ(score_one(model, {-0.0F, 0}), 1);
+    EXPECT_EQ(score_one(model, {-1e-45F, 0}), -1);
+  }
+}
+
 TEST(TreeEnsembleTest, ZeroCountsAsMissingWhereItIsTold) {
   TreeEnsembleSpec spec = one_split(inner(0, -1, 1, 2, true));
   spec.zero_is_missing = {1, 0};
@@ -217,7 +231,6 @@ TEST(TreeEnsembleTest, RefusesWhatNoTreeIs) {
               HasSubstr("3 of 5"));
   EXPECT_THAT(refusal([](Spec& s) { s.nodes[0].column = 2; }), HasSubstr("column 2 of 2"));
   EXPECT_THAT(refusal([](Spec& s) { s.nodes[0].threshold = kNan; }), HasSubstr("threshold"));
-  EXPECT_THAT(refusal([](Spec& s) { s.nodes[0].threshold = -kInfinity; }), HasSubstr("threshold"));
   EXPECT_THAT(refusal([](Spec& s) { s.nodes[1].value = kInfinity; }), HasSubstr("node 1: a value"));
   EXPECT_THAT(refusal([](Spec& s) { s.nodes[1].cover = -1; }), HasSubstr("cover"));
   EXPECT_THAT(refusal([](Spec& s) { s.nodes[0].category_set = 0; }), HasSubstr("category set 0 of 0"));

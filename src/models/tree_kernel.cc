@@ -1,7 +1,5 @@
 // The inner loops over trees, compiled once for each instruction set and chosen at run time.
-#include <algorithm>
-#include <array>
-#include <limits>
+#include <cstdint>
 
 #include "models/tree_plan.h"
 
@@ -20,33 +18,42 @@ using Floats = hn::CappedTag<float, 16>;
 using Words = hn::RebindToUnsigned<Floats>;
 using Integers = hn::RebindToSigned<Floats>;
 using FloatVector = hn::Vec<Floats>;
+using IntegerVector = hn::Vec<Integers>;
 using WordVector = hn::Vec<Words>;
 
 // What a tail of a block has no row for must still be a number.
 void fill_slots_of_target(const TreePlan& plan, const float* rows, std::size_t columns, std::size_t count,
-                          float* slots) {
+                          std::int32_t* slots) {
   const Floats d;
+  const Integers di;
   alignas(64) float values[kBlockRows];
   for (std::size_t r = count; r < kBlockRows; ++r) values[r] = 0;
-  const auto infinity = hn::Set(d, std::numeric_limits<float>::infinity());
+  const auto highest = hn::Set(di, INT32_MAX);
+  const auto missing_left = hn::Set(di, kMissingLeft), missing_right = hn::Set(di, kMissingRight);
   const auto zero_max = hn::Set(d, 1e-35F);
   for (const TreeColumn& column : plan.columns) {
     const float* from = rows + column.column;
     for (std::size_t r = 0; r < count; ++r) values[r] = from[r * columns];
-    float* to = slots + column.first_slot * kBlockRows;
+    std::int32_t* to = slots + column.first_slot * kBlockRows;
     for (std::size_t r = 0; r < kBlockRows; r += hn::Lanes(d)) {
       const auto x = hn::Load(d, values + r);
       auto missing = hn::IsNaN(x);
       if (column.zero_is_missing) missing = hn::Or(missing, hn::Le(hn::Abs(x), zero_max));
-      if (column.left) hn::Store(hn::IfThenElse(missing, hn::Neg(infinity), x), d, to + r);
-      if (column.right) hn::Store(hn::IfThenElse(missing, infinity, x), d, to + (column.left ? kBlockRows : 0) + r);
+      // As order_key().
+      const auto bits = hn::BitCast(di, hn::Add(x, hn::Zero(d)));
+      const auto key = hn::Xor(bits, hn::And(hn::ShiftRight<31>(bits), highest));
+      const auto gone = hn::RebindMask(di, missing);
+      if (column.left) hn::Store(hn::IfThenElse(gone, missing_left, key), di, to + r);
+      if (column.right)
+        hn::Store(hn::IfThenElse(gone, missing_right, key), di, to + (column.left ? kBlockRows : 0) + r);
     }
   }
 }
 
 // Row r of the group ends at exits[r]. Each mask node is read once for kVectors vectors of rows.
 template <std::size_t kVectors>
-HWY_INLINE void find_exits(const MaskNode* node, std::size_t nodes, const float* slots, WordVector (&exits)[kVectors]) {
+HWY_INLINE void find_exits(const MaskNode* node, std::size_t nodes, const std::int32_t* slots,
+                           WordVector (&exits)[kVectors]) {
   const Floats d;
   const Words du;
   const Integers di;
@@ -54,16 +61,16 @@ HWY_INLINE void find_exits(const MaskNode* node, std::size_t nodes, const float*
 #pragma GCC unroll 8
   for (std::size_t v = 0; v < kVectors; ++v) open[v] = hn::Set(du, ~0U);
   for (const MaskNode* const end = node + nodes; node != end; ++node) {
-    const FloatVector threshold = hn::Set(d, node->threshold);
+    const IntegerVector bound = hn::Set(di, node->bound);
     const WordVector mask = hn::Set(du, node->mask);
-    const float* x = slots + node->slot * kBlockRows;
+    const std::int32_t* x = slots + node->slot * kBlockRows;
 #pragma GCC unroll 8
     for (std::size_t v = 0; v < kVectors; ++v) {
-      const FloatVector value = hn::Load(d, x + v * hn::Lanes(d));
+      const IntegerVector value = hn::Load(di, x + v * hn::Lanes(di));
 #if HWY_TARGET <= HWY_AVX3
-      open[v] = hn::IfThenElse(hn::RebindMask(du, hn::Ge(value, threshold)), hn::And(open[v], mask), open[v]);
+      open[v] = hn::IfThenElse(hn::RebindMask(du, hn::Gt(value, bound)), hn::And(open[v], mask), open[v]);
 #else
-      open[v] = hn::And(open[v], hn::Or(hn::BitCast(du, hn::VecFromMask(d, hn::Lt(value, threshold))), mask));
+      open[v] = hn::AndNot(hn::AndNot(mask, hn::BitCast(du, hn::VecFromMask(di, hn::Gt(value, bound)))), open[v]);
 #endif
     }
   }
@@ -102,21 +109,21 @@ HWY_INLINE FloatVector look_up(const float* values, std::size_t count, WordVecto
 }
 
 // Eight rows at a time: each waits for its own loads, so the processor overlaps them.
-HWY_INLINE void walk_rows(const TreePlan& plan, const PlannedTree& tree, const float* slots, const std::uint32_t* exits,
-                          std::size_t first_row, std::size_t rows, double* sums) {
+HWY_INLINE void walk_rows(const TreePlan& plan, const PlannedTree& tree, const std::int32_t* slots,
+                          const std::uint32_t* exits, std::size_t first_row, std::size_t rows, double* sums) {
   constexpr std::size_t kTogether = 8;
   const std::uint32_t* starts = plan.exit_node.data() + tree.exits;
   const WalkNode* nodes = plan.walk.data();
   for (std::size_t r = 0; r < rows; r += kTogether) {
     std::uint32_t at[kTogether];
-    const float* x = slots + first_row + r;
+    const std::int32_t* x = slots + first_row + r;
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < kTogether; ++i) at[i] = starts[exits[r + i]];
     for (std::uint32_t level = 0; level < tree.rest_depth; ++level) {
 #pragma GCC unroll 8
       for (std::size_t i = 0; i < kTogether; ++i) {
         const WalkNode& node = nodes[at[i]];
-        at[i] += node.step + static_cast<std::uint32_t>(x[node.slot * kBlockRows + i] >= node.threshold);
+        at[i] += node.step + static_cast<std::uint32_t>(x[node.slot * kBlockRows + i] > node.bound);
       }
     }
 #pragma GCC unroll 8
@@ -124,7 +131,7 @@ HWY_INLINE void walk_rows(const TreePlan& plan, const PlannedTree& tree, const f
   }
 }
 
-void add_tree_of_target(const TreePlan& plan, const PlannedTree& tree, const float* slots, double* sums) {
+void add_tree_of_target(const TreePlan& plan, const PlannedTree& tree, const std::int32_t* slots, double* sums) {
   const Floats d;
   constexpr std::size_t kLanes = HWY_MAX_BYTES >= 64 ? 16 : HWY_MAX_BYTES / 4;
   constexpr std::size_t kVectors = kLanes == 16 ? 4 : kLanes == 8 ? 8 : 4;
@@ -159,15 +166,15 @@ HWY_EXPORT(fill_slots_of_target);
 HWY_EXPORT(add_tree_of_target);
 }  // namespace
 
-void fill_slots(const TreePlan& plan, const float* rows, std::size_t columns, std::size_t count, float* slots) {
+void fill_slots(const TreePlan& plan, const float* rows, std::size_t columns, std::size_t count, std::int32_t* slots) {
   HWY_DYNAMIC_DISPATCH(fill_slots_of_target)(plan, rows, columns, count, slots);
 }
 
-void add_tree(const TreePlan& plan, const PlannedTree& tree, const float* slots, double* sums) {
+void add_tree(const TreePlan& plan, const PlannedTree& tree, const std::int32_t* slots, double* sums) {
   HWY_DYNAMIC_DISPATCH(add_tree_of_target)(plan, tree, slots, sums);
 }
 
-void walk_row(const TreePlan& plan, const float* slots, float* leaf_by_tree) {
+void walk_row(const TreePlan& plan, const std::int32_t* slots, float* leaf_by_tree) {
   constexpr std::size_t kTogether = 8;
   const WalkNode* nodes = plan.walk.data();
   const std::size_t trees = plan.by_depth.size();
@@ -182,7 +189,7 @@ void walk_row(const TreePlan& plan, const float* slots, float* leaf_by_tree) {
 #pragma GCC unroll 8
       for (std::size_t i = 0; i < kTogether; ++i) {
         const WalkNode& node = nodes[at[i]];
-        at[i] += node.step + static_cast<std::uint32_t>(slots[node.slot] >= node.threshold);
+        at[i] += node.step + static_cast<std::uint32_t>(slots[node.slot] > node.bound);
       }
     }
 #pragma GCC unroll 8
@@ -193,7 +200,7 @@ void walk_row(const TreePlan& plan, const float* slots, float* leaf_by_tree) {
     std::uint32_t at = tree.root;
     for (std::uint32_t level = tree.depth; level > 0; --level) {
       const WalkNode& node = nodes[at];
-      at += node.step + static_cast<std::uint32_t>(slots[node.slot] >= node.threshold);
+      at += node.step + static_cast<std::uint32_t>(slots[node.slot] > node.bound);
     }
     leaf_by_tree[plan.by_depth[t]] = plan.walk_value[at];
   }

@@ -2,7 +2,6 @@
 #include "models/tree_plan.h"
 
 #include <algorithm>
-#include <limits>
 
 #include <utility>
 
@@ -110,9 +109,9 @@ class Planner {
   void add_walk(PlannedTree& tree) {
     for (const std::uint32_t index : order_) {
       const TreeNode& node = nodes_[index];
-      WalkNode walk{std::numeric_limits<float>::quiet_NaN(), 0, 0};
+      WalkNode walk{INT32_MAX, 0, 0};
       if (!node.is_leaf()) {
-        walk.threshold = node.threshold;
+        walk.bound = order_key(node.threshold) - 1;
         walk.slot = static_cast<std::uint16_t>(slots_[index]);
         walk.step = static_cast<std::uint16_t>(step_[index]);
       }
@@ -163,7 +162,7 @@ class Planner {
     tree.first_mask = static_cast<std::uint32_t>(plan_.masks.size());
     tree.masks = static_cast<std::uint32_t>(chosen.size());
     for (const std::uint32_t index : chosen)
-      plan_.masks.push_back({nodes[index].threshold, slots_[index], mask_of[index]});
+      plan_.masks.push_back({order_key(nodes[index].threshold) - 1, slots_[index], mask_of[index]});
   }
 
   // Levels below a node.

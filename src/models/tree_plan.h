@@ -1,6 +1,7 @@
 // The form of a tree ensemble that the fast paths read: bit masks for the upper nodes, eight bytes a node below.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -14,8 +15,16 @@ inline constexpr std::size_t kBlockRows = 64;
 /// Inner nodes whose decisions fit one mask of 32 leaves.
 inline constexpr std::size_t kMaskNodes = 31;
 
-/// A slot is a column with its missing values on one side: NaN replaced by -infinity (they go left) or +infinity
-/// (right). So no node has to ask for NaN.
+/// Integers in the order of the floats that are no NaN, 0 and -0 the same. Two numbers are free above, and below.
+inline std::int32_t order_key(float x) {
+  const auto bits = std::bit_cast<std::int32_t>(x + 0.0F);
+  return bits ^ ((bits >> 31) & INT32_MAX);
+}
+inline constexpr std::int32_t kMissingLeft = INT32_MIN;
+inline constexpr std::int32_t kMissingRight = INT32_MAX;
+
+/// A slot is a column as order keys, its missing values at one end: they go left or right of every threshold, so that
+/// no node has to ask for NaN.
 struct TreeColumn {
   std::uint32_t column = 0;
   std::uint32_t first_slot = 0;
@@ -23,9 +32,9 @@ struct TreeColumn {
   bool zero_is_missing = false;
 };
 
-/// x[slot] >= threshold ? step + 1 : step nodes further. A leaf stays where it is: NaN and 0.
+/// x[slot] > bound ? step + 1 : step nodes further. A leaf stays where it is: the highest bound, and 0.
 struct WalkNode {
-  float threshold;
+  std::int32_t bound;  // order_key(threshold) - 1
   std::uint16_t slot, step;
 };
 static_assert(sizeof(WalkNode) == 8);
@@ -43,7 +52,7 @@ struct PlannedTree {
 /// Bit i of a mask is exit i, from the left. A node whose row goes right forbids the exits of its left side; the lowest
 /// bit that is left is the exit.
 struct MaskNode {
-  float threshold;
+  std::int32_t bound;
   std::uint32_t slot;
   std::uint32_t mask;
 };
@@ -64,13 +73,13 @@ struct TreePlan {
 TreePlan plan_trees(const TreeEnsembleSpec& spec);
 
 /// Fills slots[slot * kBlockRows + row] from `count` rows, at most kBlockRows; what is behind them is 0.
-void fill_slots(const TreePlan& plan, const float* rows, std::size_t columns, std::size_t count, float* slots);
+void fill_slots(const TreePlan& plan, const float* rows, std::size_t columns, std::size_t count, std::int32_t* slots);
 
 /// Adds the leaf of each of kBlockRows rows in a regular tree to sums.
-void add_tree(const TreePlan& plan, const PlannedTree& tree, const float* slots, double* sums);
+void add_tree(const TreePlan& plan, const PlannedTree& tree, const std::int32_t* slots, double* sums);
 
 /// The leaf value of each regular tree for one row, whose slots lie one after the other.
-void walk_row(const TreePlan& plan, const float* slots, float* leaf_by_tree);
+void walk_row(const TreePlan& plan, const std::int32_t* slots, float* leaf_by_tree);
 
 /// Highway's names of the instruction sets that this processor and this build have, best first; use_tree_target() of
 /// one of them makes all further calls take it, 0 the best. For tests and benchmarks.
