@@ -7,6 +7,7 @@
 #include "core/time.h"
 #include "features/plan.h"
 #include "pipeline/check_state.h"
+#include "pipeline/pipeline_bundle.h"
 #include "terminal.h"
 
 namespace alcedo::cli {
@@ -87,6 +88,10 @@ bool check_one(const std::string& path, const std::string& state, bool json) {
   const auto plan = features::FeaturePlan::compile(pipeline->features);
   if (!plan) {
     complain(fmt::format("{}: {}", path, plan.error().message));
+    return false;
+  }
+  if (const auto mistake = pipeline::learned_mistake(*pipeline, *plan); !mistake.empty()) {
+    complain(fmt::format("{}: {}", path, mistake));
     return false;
   }
   if (auto decoder = contract::Decoder::create(pipeline->events, {}); !decoder) {

@@ -20,15 +20,39 @@ bool is_of(std::string_view column, std::string_view feature) {
   return column == feature || (column.starts_with(feature) && column[feature.size()] == '.');
 }
 
+// What grows with the stream or drifts with a level makes every later row look stranger than training's.
+bool drifts(std::string_view column) {
+  const std::string_view last = column.substr(column.rfind('.') + 1);
+  return last == "history" || last == "of" || last == "expected" || last == "spread";
+}
+
 }  // namespace
 
 std::vector<std::uint32_t> columns_of(const DetectorSpec& spec, std::span<const PlanColumn> columns) {
   std::vector<std::uint32_t> chosen;
   for (std::uint32_t c = 0; c < columns.size(); ++c) {
     const auto names_it = [&](const std::string& feature) { return is_of(columns[c].name, feature); };
-    if (spec.features.empty() || std::ranges::any_of(spec.features, names_it)) chosen.push_back(c);
+    if (!spec.features.empty() && std::ranges::none_of(spec.features, names_it)) continue;
+    const bool by_name = std::ranges::find(spec.features, columns[c].name) != spec.features.end();
+    if (spec.kind == DetectorKind::kForest && drifts(columns[c].name) && !by_name) continue;
+    chosen.push_back(c);
   }
   return chosen;
+}
+
+std::string columns_mistake(const DetectorSpec& spec, std::span<const PlanColumn> columns) {
+  for (const std::string& feature : spec.features) {
+    const auto is = [&](const PlanColumn& column) { return is_of(column.name, feature); };
+    if (std::ranges::any_of(columns, is)) continue;
+    std::string known;
+    const std::string_view prefix = std::string_view(feature).substr(0, feature.find('.'));
+    for (const PlanColumn& column : columns) {
+      if (is_of(column.name, prefix)) known += (known.empty() ? "" : ", ") + column.name;
+    }
+    return fmt::format("detector '{}': no column '{}'; {} has {}", spec.name, feature, prefix,
+                       known.empty() ? "none" : known);
+  }
+  return {};
 }
 
 Result<LearnedScorer> LearnedScorer::create(const Bundle& bundle, std::span<const DetectorSpec> detectors,

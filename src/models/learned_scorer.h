@@ -21,8 +21,13 @@ struct PlanColumn {
   std::uint64_t meaning = 0;
 };
 
-/// Positions of the columns that a learned detector looks at: those of its features, or all.
+/// Positions of the columns that a learned detector looks at: those of its features, or all. A forest leaves out what
+/// grows with the stream or drifts (`.history`, `.of`, `.expected`, `.spread`) unless the column itself is named: it
+/// cannot tell that from strangeness.
 std::vector<std::uint32_t> columns_of(const DetectorSpec& spec, std::span<const PlanColumn> columns);
+
+/// "" if each of a learned detector's features is a column or has some, else what is wrong.
+std::string columns_mistake(const DetectorSpec& spec, std::span<const PlanColumn> columns);
 
 /// What one column did for a score.
 struct Contribution {

@@ -69,6 +69,8 @@ std::string watched_as(const Pipeline& pipeline, std::uint32_t type, const std::
 Result<std::unique_ptr<Engine>> Engine::create(const Pipeline& pipeline, WorkerPool& pool) {
   auto plan = features::FeaturePlan::compile(pipeline.features);
   if (!plan) return std::unexpected(plan.error());
+  if (auto mistake = learned_mistake(pipeline, *plan); !mistake.empty())
+    return error(ErrorCode::kInvalidArgument, std::move(mistake));
   std::unique_ptr<Engine> engine(new Engine(pipeline, pool, std::move(*plan)));
   if (auto used = engine->use_bundle(); !used) return std::unexpected(used.error());
   return engine;

@@ -106,6 +106,16 @@ std::vector<models::PlanColumn> plan_columns(const features::FeaturePlan& plan) 
   return columns;
 }
 
+std::string learned_mistake(const Pipeline& pipeline, const features::FeaturePlan& plan) {
+  std::vector<models::PlanColumn> columns;
+  for (const auto& detector : pipeline.detectors) {
+    if (!models::is_learned(detector.kind)) continue;
+    if (columns.empty()) columns = plan_columns(plan);
+    if (auto mistake = models::columns_mistake(detector, columns); !mistake.empty()) return mistake;
+  }
+  return {};
+}
+
 std::uint64_t plan_hash(const features::FeaturePlan& plan) {
   std::string all;
   for (const auto& column : plan_columns(plan)) all += fmt::format("{:016x}", column.meaning);

@@ -20,6 +20,9 @@ Result<> attach_bundle(Pipeline& pipeline, const std::string& path);
 /// What a person should know: learned detectors that no bundle serves and that therefore abstain. Empty: nothing.
 std::vector<std::string> bundle_notes(const Pipeline& pipeline);
 
+/// "" if each learned detector finds what it looks at in the plan, else what is wrong with which.
+std::string learned_mistake(const Pipeline& pipeline, const features::FeaturePlan& plan);
+
 /// The plan's columns with what they mean, for models.
 std::vector<models::PlanColumn> plan_columns(const features::FeaturePlan& plan);
 

@@ -15,6 +15,7 @@
 #include "core/time.h"
 #include "evaluate/curves.h"
 #include "models/isolation_forest.h"
+#include "training/boosted_training.h"
 #include "training/vote_weights.h"
 
 namespace alcedo::training {
@@ -168,6 +169,50 @@ class Trainer {
                       spec.name, anomalies, kAnomaliesMin));
       return {};
     }
+    BoostedRows data;
+    data.columns = columns.size();
+    std::vector<std::size_t> chosen;
+    const auto take = [&](std::size_t from, std::size_t to) {
+      for (std::size_t row = from; row < to; ++row) {
+        if (!speaks(row)) continue;
+        std::uint32_t label = 0;
+        if (rows_.is_anomalous(row)) {
+          const auto found = class_of.find(rows_.label(row));
+          if (found == class_of.end()) continue;
+          label = found->second;
+        }
+        chosen.push_back(row);
+        data.labels.push_back(label);
+        data.weights.push_back(static_cast<float>(rows_.weight(row)));
+      }
+    };
+    take(0, held_from_);
+    const std::size_t fit_rows = chosen.size();
+    take(held_from_, rows_.size());
+    const auto gathered = gather(chosen, columns);
+    data.rows = gathered;
+    data.fit_rows = fit_rows;
+
+    BoostedOptions how;
+    how.classes = spec.by_type ? 1 + types.size() : 2;
+    how.rounds_max = options_.rounds_max;
+    how.seed = options_.seed;
+    how.threads = options_.threads;
+    how.on_round = [&](std::uint32_t round) {
+      progress("boosted " + spec.name, static_cast<double>(round) / options_.rounds_max);
+    };
+    auto trees = training::train_boosted(data, how);
+    if (!trees) return error(trees.error().code, fmt::format("boosted {}: {}", spec.name, trees.error().message));
+    LearnedModel model = frame(spec, columns, std::move(*trees));
+    model.types = types;
+    std::vector<double> shares(types.empty() ? 1 : types.size());
+    double all = 0;
+    for (std::size_t i = 0; i < fit_rows; ++i) {
+      all += static_cast<double>(data.weights[i]);
+      if (data.labels[i] > 0) shares[data.labels[i] - 1] += static_cast<double>(data.weights[i]);
+    }
+    for (const double share : shares) model.base_rates.push_back(share / all);
+    bundle_.models.emplace(spec.name, std::move(model));
     return {};
   }
 

