@@ -117,7 +117,7 @@ class Planner {
   void add_walk() {
     for (const std::uint32_t index : order_) {
       const TreeNode& node = nodes_[index];
-      WalkNode walk{INT32_MAX, 0, 0};
+      WalkNode walk{UINT32_MAX, 0, 0};
       if (!node.is_leaf()) {
         walk.bound = order_key(node.threshold) - 1;
         walk.slot = static_cast<std::uint16_t>(slots_[index]);
@@ -133,7 +133,7 @@ class Planner {
     tree.rest_depth = tree.depth - kMaskDepth;
     const std::size_t leaves = std::size_t{1} << tree.depth;
     // Eight nodes more than there are: or the roots of all trees would want the same few lines of the cache.
-    plan_.heap.resize(tree.root + heap_stride(tree.depth), {INT32_MAX, 0});
+    plan_.heap.resize(tree.root + heap_stride(tree.depth), {UINT32_MAX, 0});
     plan_.heap_leaf.resize(tree.root + heap_stride(tree.depth), 0);
     tree.first_mask = static_cast<std::uint32_t>(plan_.masks.size());
     struct Place {

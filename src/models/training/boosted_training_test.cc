@@ -125,11 +125,11 @@ TEST(BoostedTrainingTest, TheCallerMayEndIt) {
 }
 
 TEST(BoostedTrainingTest, TheSeedDecidesAndThreadsRepeat) {
-  const Rows rows = make_rows(2000, 6);
+  const Rows rows = make_rows(800, 6);
   const auto bytes = [&](std::uint32_t seed, std::uint32_t threads) {
     TensorFile file;
     train(rows,
-          {.classes = 3, .rounds_max = 10, .row_share = 0.7, .column_share = 0.7, .seed = seed, .threads = threads})
+          {.classes = 3, .rounds_max = 3, .row_share = 0.7, .column_share = 0.7, .seed = seed, .threads = threads})
         .trees.save(file, "b");
     return file.serialize();
   };
