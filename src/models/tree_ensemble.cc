@@ -159,7 +159,7 @@ class Buffer {
 
 // One a thread: scoring allocates nothing once it has met its largest model.
 struct Scratch {
-  Buffer<std::int32_t> slots;
+  Buffer<std::uint32_t> slots;
   Buffer<float> leaves;
   Buffer<double> sums;
 };
@@ -237,7 +237,7 @@ void TreeEnsemble::score(std::span<const float> rows, std::size_t columns, std::
 }
 
 void TreeEnsemble::score_block(const float* rows, std::size_t count, float* out) const {
-  std::int32_t* slots = scratch().slots.at_least((plan_->slots + 1) * kBlockRows);
+  std::uint32_t* slots = scratch().slots.at_least((plan_->slots + 1) * kBlockRows);
   double* sums = scratch().sums.at_least(spec_.outputs * kBlockRows);
   fill_slots(*plan_, rows, spec_.columns, count, slots);
   for (std::size_t o = 0; o < spec_.outputs; ++o) std::fill_n(sums + o * kBlockRows, kBlockRows, spec_.base[o]);
@@ -254,14 +254,14 @@ void TreeEnsemble::score_block(const float* rows, std::size_t count, float* out)
 }
 
 void TreeEnsemble::score_row(const float* row, float* out) const {
-  std::int32_t* slots = scratch().slots.at_least((plan_->slots + 1) * kBlockRows);
+  std::uint32_t* slots = scratch().slots.at_least((plan_->slots + 1) * kBlockRows);
   float* leaves = scratch().leaves.at_least(plan_->trees.size());
   double* sums = scratch().sums.at_least(spec_.outputs * kBlockRows);
   slots[0] = 0;  // a leaf without a column reads it
   for (const TreeColumn& column : plan_->columns) {
     const float x = row[column.column];
     const bool missing = std::isnan(x) || (column.zero_is_missing && std::fabs(x) <= kZeroMax);
-    std::int32_t* to = slots + column.first_slot;
+    std::uint32_t* to = slots + column.first_slot;
     if (column.left) *to++ = missing ? kMissingLeft : order_key(x);
     if (column.right) *to = missing ? kMissingRight : order_key(x);
   }

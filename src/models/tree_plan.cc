@@ -20,9 +20,12 @@ class Planner {
     number_slots();
     for (std::size_t t = 0; t < spec_.trees.size(); ++t) add(t);
     for (std::uint32_t t = 0; t < plan_.trees.size(); ++t) {
-      if (!plan_.trees[t].irregular) plan_.by_depth.push_back(t);
+      if (!plan_.trees[t].irregular) (plan_.trees[t].heap ? plan_.heaps : plan_.by_depth).push_back(t);
     }
-    std::ranges::stable_sort(plan_.by_depth, {}, [&](std::uint32_t t) { return plan_.trees[t].depth; });
+    const auto depth = [&](std::uint32_t t) { return plan_.trees[t].depth; };
+    std::ranges::stable_sort(plan_.by_depth, {}, depth);
+    std::ranges::stable_sort(plan_.heaps, {}, depth);
+    for (const std::uint32_t t : plan_.heaps) add_heap(nodes_of(t), plan_.trees[t]);
   }
 
  private:
@@ -74,9 +77,14 @@ class Planner {
     tree.output = spec_.trees[t].output;
     tree.irregular = categorical(nodes) || !walkable(nodes);
     if (!tree.irregular) {
-      tree.root = static_cast<std::uint32_t>(plan_.walk.size());
-      add_walk(tree);
-      add_masks(nodes, tree);
+      tree.depth = level_.back();
+      tree.heap = nodes.size() / 2 > kMaskNodes && tree.depth <= kHeapDepthMax &&
+                  (std::size_t{1} << tree.depth) <= kHeapFillMax * (nodes.size() / 2 + 1);
+      if (!tree.heap) {
+        tree.root = static_cast<std::uint32_t>(plan_.walk.size());
+        add_walk();
+        add_masks(nodes, tree);
+      }
     }
     plan_.trees.push_back(tree);
   }
@@ -106,10 +114,10 @@ class Planner {
     return true;
   }
 
-  void add_walk(PlannedTree& tree) {
+  void add_walk() {
     for (const std::uint32_t index : order_) {
       const TreeNode& node = nodes_[index];
-      WalkNode walk{INT32_MAX, 0, 0};
+      WalkNode walk{UINT32_MAX, 0, 0};
       if (!node.is_leaf()) {
         walk.bound = order_key(node.threshold) - 1;
         walk.slot = static_cast<std::uint16_t>(slots_[index]);
@@ -118,7 +126,42 @@ class Planner {
       plan_.walk.push_back(walk);
       plan_.walk_value.push_back(node.is_leaf() ? node.value : 0);
     }
-    tree.depth = level_.back();
+  }
+
+  void add_heap(std::span<const TreeNode> nodes, PlannedTree& tree) {
+    tree.root = static_cast<std::uint32_t>(plan_.heap.size());
+    tree.rest_depth = tree.depth - kMaskDepth;
+    const std::size_t leaves = std::size_t{1} << tree.depth;
+    // Eight nodes more than there are: or the roots of all trees would want the same few lines of the cache.
+    plan_.heap.resize(tree.root + heap_stride(tree.depth), {UINT32_MAX, 0});
+    plan_.heap_leaf.resize(tree.root + heap_stride(tree.depth), 0);
+    tree.first_mask = static_cast<std::uint32_t>(plan_.masks.size());
+    struct Place {
+      std::uint32_t index, level;
+      std::size_t at;  // in the heap
+    };
+    std::vector<Place> open = {{0, 0, 1}};
+    for (std::size_t i = 0; i < open.size(); ++i) {
+      const Place place = open[i];
+      const TreeNode& node = nodes[place.index];
+      if (node.is_leaf()) {
+        const std::size_t under = std::size_t{1} << (tree.depth - place.level);
+        std::fill_n(plan_.heap_leaf.begin() + static_cast<std::ptrdiff_t>(tree.root + place.at * under - leaves), under,
+                    node.value);
+        continue;
+      }
+      plan_.heap[tree.root + place.at] = {order_key(node.threshold) - 1, slot_of(node)};
+      if (place.level < kMaskDepth) {
+        // Exits are what the heap has kMaskDepth levels down; the left half of those under this node is forbidden.
+        const std::uint32_t half = kExits >> (place.level + 1);
+        const auto first = static_cast<std::uint32_t>((place.at << (kMaskDepth - place.level)) - kExits);
+        const std::uint64_t left = ((1ULL << half) - 1) << first;
+        plan_.masks.push_back({order_key(node.threshold) - 1, slot_of(node), static_cast<std::uint32_t>(left)});
+      }
+      open.push_back({static_cast<std::uint32_t>(node.left), place.level + 1, 2 * place.at});
+      open.push_back({static_cast<std::uint32_t>(node.right), place.level + 1, 2 * place.at + 1});
+    }
+    tree.masks = static_cast<std::uint32_t>(plan_.masks.size()) - tree.first_mask;
   }
 
   // The first inner nodes in breadth-first order get masks; what hangs below them are the exits, numbered from the
@@ -155,7 +198,7 @@ class Planner {
         open.emplace_back(node.left, false);
       } else {
         const std::uint64_t left = (1ULL << exits) - (1ULL << first_exit[index]);
-        mask_of[index] = ~static_cast<std::uint32_t>(left);
+        mask_of[index] = static_cast<std::uint32_t>(left);
       }
     }
     tree.rest_depth = deepest;

@@ -29,7 +29,15 @@ constexpr std::size_t kRowsMin = 200;
 // With fewer labelled anomalies than this a tree learns their noise.
 constexpr std::size_t kAnomaliesMin = 20;
 constexpr std::size_t kForestRowsMax = 1 << 18;
+constexpr double kLearningRate = 0.08;
 constexpr std::size_t kMedianRowsMax = 20'001;
+
+// Margins say more than probabilities: they do not saturate.
+Result<models::TreeEnsemble> with_margins(models::TreeEnsemble trees) {
+  models::TreeEnsembleSpec spec = trees.spec();
+  spec.transform = models::TreeTransform::kIdentity;
+  return models::TreeEnsemble::create(std::move(spec));
+}
 
 class Trainer {
  public:
@@ -118,7 +126,7 @@ class Trainer {
     const auto columns = models::columns_of(spec, task_.columns);
     if (columns.empty())
       return error(ErrorCode::kInvalidArgument, fmt::format("detector {}: no column to look at", spec.name));
-    return spec.kind == DetectorKind::kForest ? train_forest(spec, columns) : train_boosted(spec, columns);
+    return spec.kind == DetectorKind::kForest ? train_forest(spec, columns) : train_boosted_trees(spec, columns);
   }
 
   Result<> train_forest(const DetectorSpec& spec, const std::vector<std::uint32_t>& columns) {
@@ -143,7 +151,7 @@ class Trainer {
     return {};
   }
 
-  Result<> train_boosted(const DetectorSpec& spec, const std::vector<std::uint32_t>& columns) {
+  Result<> train_boosted_trees(const DetectorSpec& spec, const std::vector<std::uint32_t>& columns) {
     // Classes: 0 normal, then the labelled types, or one for all of them.
     std::map<Label, std::size_t> counts;
     for (std::size_t row = 0; row < held_from_; ++row) {
@@ -169,9 +177,9 @@ class Trainer {
                       spec.name, anomalies, kAnomaliesMin));
       return {};
     }
-    BoostedRows data;
-    data.columns = columns.size();
     std::vector<std::size_t> chosen;
+    std::vector<std::uint32_t> classes;
+    std::vector<float> weights;
     const auto take = [&](std::size_t from, std::size_t to) {
       for (std::size_t row = from; row < to; ++row) {
         if (!speaks(row)) continue;
@@ -182,34 +190,39 @@ class Trainer {
           label = found->second;
         }
         chosen.push_back(row);
-        data.labels.push_back(label);
-        data.weights.push_back(static_cast<float>(rows_.weight(row)));
+        classes.push_back(label);
+        weights.push_back(static_cast<float>(rows_.weight(row)));
       }
     };
     take(0, held_from_);
     const std::size_t fit_rows = chosen.size();
     take(held_from_, rows_.size());
-    const auto gathered = gather(chosen, columns);
-    data.rows = gathered;
-    data.fit_rows = fit_rows;
 
     BoostedOptions how;
-    how.classes = spec.by_type ? 1 + types.size() : 2;
+    how.classes = spec.by_type ? static_cast<std::uint32_t>(1 + types.size()) : 0;
     how.rounds_max = options_.rounds_max;
-    how.seed = options_.seed;
+    how.row_share = 0.8;
+    how.column_share = 0.8;
+    how.learning_rate = kLearningRate;
+    how.validation_share = static_cast<double>(chosen.size() - fit_rows) / static_cast<double>(chosen.size());
+    how.seed = static_cast<std::uint32_t>(options_.seed);
     how.threads = options_.threads;
-    how.on_round = [&](std::uint32_t round) {
-      progress("boosted " + spec.name, static_cast<double>(round) / options_.rounds_max);
+    how.progress = [&](const BoostedProgress& progress_now) {
+      progress("boosted " + spec.name,
+               static_cast<double>(progress_now.round) / static_cast<double>(progress_now.rounds_max));
+      return true;
     };
-    auto trees = training::train_boosted(data, how);
-    if (!trees) return error(trees.error().code, fmt::format("boosted {}: {}", spec.name, trees.error().message));
+    auto trained = train_boosted(gather(chosen, columns), columns.size(), classes, weights, how);
+    if (!trained) return error(trained.error().code, fmt::format("boosted {}: {}", spec.name, trained.error().message));
+    auto trees = with_margins(std::move(trained->trees));
+    if (!trees) return std::unexpected(trees.error());
     LearnedModel model = frame(spec, columns, std::move(*trees));
     model.types = types;
     std::vector<double> shares(types.empty() ? 1 : types.size());
     double all = 0;
     for (std::size_t i = 0; i < fit_rows; ++i) {
-      all += static_cast<double>(data.weights[i]);
-      if (data.labels[i] > 0) shares[data.labels[i] - 1] += static_cast<double>(data.weights[i]);
+      all += static_cast<double>(weights[i]);
+      if (classes[i] > 0) shares[classes[i] - 1] += static_cast<double>(weights[i]);
     }
     for (const double share : shares) model.base_rates.push_back(share / all);
     bundle_.models.emplace(spec.name, std::move(model));
