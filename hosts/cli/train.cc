@@ -52,6 +52,10 @@ void print_summary(const models::Bundle& bundle, const std::vector<std::string>&
 
 int train(TrainArguments arguments) {
   arguments.offline.untrained = true;
+  if (auto place = models::Bundle::check_place(arguments.out); !place) {
+    complain("--out " + place.error().message);
+    return kUsage;
+  }
   int exit_code = kDone;
   auto offline = Offline::open(arguments.offline, exit_code);
   if (!offline) return exit_code;

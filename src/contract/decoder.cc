@@ -68,7 +68,10 @@ Decoder::Scratch::~Scratch() = default;
 Result<Decoder> Decoder::create(const EventsSpec& spec, std::array<std::uint8_t, 16> secret) {
   auto plan = EventPlan::compile(spec);
   if (!plan) return std::unexpected(std::move(plan.error()));
-  return Decoder(std::make_unique<Impl>(std::move(*plan), secret));
+  auto impl = std::make_unique<Impl>(std::move(*plan), secret);
+  // First, so that they keep their own names however many others come.
+  for (const std::string& type : spec.label_types) impl->label_types.label_of(type);
+  return Decoder(std::move(impl));
 }
 
 const EventLayout& Decoder::layout() const { return impl_->plan.layout; }

@@ -69,11 +69,12 @@ struct EventsSpec {
   std::vector<std::string> values;    // kWide: columns that are metrics; empty: all that are not time, id, key, label
   std::vector<std::string> counters;  // glob patterns over metric names
   std::vector<MetricStep> steps;      // kLong, kWide: the first pattern that fits counts
-  std::string label_field;            // a column that tells the truth: only `evaluate` reads it
+  std::string label_field;            // a column that tells the truth: for `evaluate`, and after a delay for features
   std::string label_type_field;       // a column with the anomaly's type, read where label_field says anomalous
   // Compiled from entities and features by the pipeline:
   std::vector<KeySpec> keys;
   std::vector<NumberSpec> numbers;
+  std::vector<std::string> label_types;  // that features ask for by name
 };
 
 }  // namespace alcedo::contract

@@ -25,6 +25,14 @@ inline constexpr Label kUnlabelled = 0;
 inline constexpr Label kNormal = 1;
 inline constexpr Label kFirstLabelType = 2;
 
+/// What features may learn of an event once its label is known: bits. From bit 2 on one for each of
+/// EventLayout::label_types.
+using Truth = std::uint16_t;
+inline constexpr Truth kTruthTold = 1;       // it is or will be known whether the event is anomalous
+inline constexpr Truth kTruthAnomalous = 2;  // it is
+inline constexpr std::size_t kTruthTypesMax = 14;
+constexpr Truth truth_of_type(std::size_t type) { return static_cast<Truth>(4U << type); }
+
 /// One input before decoding. Its bytes live in the RawBatch.
 struct RawRecord {
   std::size_t begin = 0;
@@ -130,6 +138,7 @@ struct EventHeader {
   std::uint64_t id_hash = 0;  // 0: no id
   std::string_view id;
   Label label = kUnlabelled;
+  Truth truth = 0;  // set by the runner where the pipeline's `labels` have a delay
   std::uint8_t flags = 0;
   float step = 0;  // the smallest change of its value that means something; 0: not said
 };
@@ -141,7 +150,8 @@ struct EventLayout {
     bool money = false;  // whole minor units of the event's own currency
   };
   std::vector<Number> numbers;
-  std::vector<std::string> keys;  // entity names
+  std::vector<std::string> keys;         // entity names
+  std::vector<std::string> label_types;  // that features ask for by name; at most kTruthTypesMax
 };
 
 /// Decoded events as columns of fixed width. Rows are written by decoders in parallel (each its own rows and its own

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/hash.h"
+#include "features/confirmed_rate.h"
 #include "features/counter_rate.h"
 #include "features/faded_count.h"
 #include "features/key_table.h"
@@ -59,6 +60,15 @@ struct TotalSource {
   bool takes_event() const { return (seen & ((std::uint64_t{1} << thinned) - 1)) == 0; }
 };
 
+// How many events of all entities were confirmed.
+struct RateSource {
+  std::uint32_t feature = 0;
+  std::uint32_t key = 0;
+  FeatureSpec spec;
+  ConfirmedRate rate;
+  bool changed = false;  // since the newest snapshot
+};
+
 struct TotalLevel {
   FadedCount count{};
   GlobalBaselines::Level rarity{kMissing, kMissing, 0};
@@ -76,16 +86,21 @@ struct GlobalBaselines::Impl {
   void save_total(std::size_t t, StateWriter& writer) const;
   void load_total(std::size_t t, StateReader& reader);
   void start_levels();
+  void save_rate(std::size_t r, StateWriter& writer) const;
+  void load_rate(std::size_t r, StateReader& reader);
   void add_value(std::size_t t, std::uint64_t hash, std::int64_t time_ms);
   void thin(TotalSource& total);
 
-  StateSchema schema;  // parts are sources, then totals
+  StateSchema schema;  // parts are sources, then totals, then rates
   std::vector<Source> sources;
   std::vector<int> source_of;  // by feature; -1: not a baseline
   std::vector<Level> levels;   // snapshot by snapshot, sources within
   std::vector<TotalSource> totals;
   std::vector<int> total_of;             // by feature; -1: not a rarity by everyone
   std::vector<TotalLevel> total_levels;  // snapshot by snapshot, totals within
+  std::vector<RateSource> rates;
+  std::vector<int> rate_of;        // by feature; -1: counts no confirmed events
+  std::vector<Level> rate_levels;  // snapshot by snapshot, rates within
   std::uint32_t newest = 0;
   RecordPool readings{sizeof(CounterReading)};
   RecordPool samples{sizeof(FadedCount)};
@@ -121,6 +136,16 @@ GlobalBaselines::Impl::Impl(const FeaturePlan& plan) {
         fmt::format("total|{}|{}|{}", features[f].name, layout.keys[total.key], features[f].half_life_ms);
     schema.parts.push_back({features[f].name, hash64(meaning), 0});
   }
+  rate_of.assign(features.size(), -1);
+  for (std::uint32_t f = 0; f < features.size(); ++f) {
+    if (features[f].kind != FeatureKind::kConfirmed) continue;
+    rate_of[f] = static_cast<int>(rates.size());
+    const auto key = static_cast<std::uint32_t>(features[f].key);
+    rates.push_back({f, key, features[f], ConfirmedRate(features[f])});
+    const std::uint64_t fingerprint = feature_fingerprint(features[f], layout);
+    schema.features.push_back({features[f].name, fingerprint});
+    schema.parts.push_back({features[f].name, hash64(fmt::format("rate|{}|{}", features[f].name, fingerprint)), 0});
+  }
   schema.finish();
   start_levels();
 }
@@ -128,6 +153,7 @@ GlobalBaselines::Impl::Impl(const FeaturePlan& plan) {
 void GlobalBaselines::Impl::start_levels() {
   levels.assign(sources.size(), Level{kMissing, kMissing, 0});
   total_levels.assign(totals.size(), TotalLevel{});
+  rate_levels.assign(rates.size(), Level{kMissing, kMissing, 0});
 }
 
 std::unique_ptr<GlobalBaselines::Impl> GlobalBaselines::Impl::anew() const {
@@ -147,6 +173,9 @@ std::unique_ptr<GlobalBaselines::Impl> GlobalBaselines::Impl::anew() const {
     same.key = total.key;
     same.half_life_ms = total.half_life_ms;
   }
+  made->rate_of = rate_of;
+  for (const RateSource& rate : rates)
+    made->rates.push_back({rate.feature, rate.key, rate.spec, ConfirmedRate(rate.spec)});
   made->start_levels();
   return made;
 }
@@ -277,6 +306,26 @@ void GlobalBaselines::Impl::load_total(std::size_t t, StateReader& reader) {
   }
 }
 
+// Whether it has changed since the newest snapshot, that snapshot, and the rate; nothing if it counted none.
+void GlobalBaselines::Impl::save_rate(std::size_t r, StateWriter& writer) const {
+  if (!rates[r].rate.started()) return;
+  const Level& level = rate_levels[newest * rates.size() + r];
+  writer.u8(rates[r].changed ? 1 : 0);
+  writer.f64(level.location);
+  writer.varint(level.count);
+  rates[r].rate.save(writer);
+}
+
+void GlobalBaselines::Impl::load_rate(std::size_t r, StateReader& reader) {
+  if (reader.left() == 0) return;
+  const std::uint8_t changed = reader.u8();
+  if (changed > 1) return reader.refuse("has a rate that is neither changed nor not");
+  rates[r].changed = changed == 1;
+  rate_levels[r].location = reader.f64();
+  rate_levels[r].count = reader.varint();
+  rates[r].rate.load(reader);
+}
+
 // Histogram, values since the newest snapshot, that snapshot, and the last readings of counters by ascending key.
 void GlobalBaselines::Impl::save_source(std::size_t s, StateWriter& writer) const {
   const Source& source = sources[s];
@@ -344,6 +393,12 @@ std::string GlobalBaselines::save() const {
     impl_->save_total(t, total_writer);
     writer.text(source);
   }
+  for (std::size_t r = 0; r < impl_->rates.size(); ++r) {
+    source.clear();
+    StateWriter rate_writer(source);
+    impl_->save_rate(r, rate_writer);
+    writer.text(source);
+  }
   return seal_segment(SegmentContent::kBaselines, body);
 }
 
@@ -366,10 +421,14 @@ Result<StateReport> GlobalBaselines::load(std::string_view segment) {
     if (!reader.ok() || at == sources.of.end()) continue;
     StateReader source(bytes);
     const auto part = static_cast<std::size_t>(at - sources.of.begin());
-    if (part < loaded->sources.size()) {
+    const std::size_t totals = loaded->sources.size();
+    const std::size_t rates = totals + loaded->totals.size();
+    if (part < totals) {
       loaded->load_source(part, source);
+    } else if (part < rates) {
+      loaded->load_total(part - totals, source);
     } else {
-      loaded->load_total(part - loaded->sources.size(), source);
+      loaded->load_rate(part - rates, source);
     }
     if (!source.complete()) return corrupt(fmt::format("{}: {}", saved.parts[p].name, source.mistake()));
   }
@@ -389,6 +448,8 @@ void GlobalBaselines::begin_batch() {
   impl.levels.erase(impl.levels.begin(), newest);
   const auto totals = impl.total_levels.begin() + static_cast<std::ptrdiff_t>(impl.newest * impl.totals.size());
   impl.total_levels.erase(impl.total_levels.begin(), totals);
+  const auto rates = impl.rate_levels.begin() + static_cast<std::ptrdiff_t>(impl.newest * impl.rates.size());
+  impl.rate_levels.erase(impl.rate_levels.begin(), rates);
   impl.newest = 0;
 }
 
@@ -413,6 +474,15 @@ std::uint32_t GlobalBaselines::add(const EventBatch& batch, std::uint32_t row) {
     const std::uint64_t hash = batch.key(row, impl.totals[t].key).hash;
     if (hash != 0) impl.add_value(t, hash, batch.header(row).time_ms);
   }
+  for (RateSource& source : impl.rates) {
+    if (batch.key(row, source.key).hash == 0) continue;
+    const EventHeader& event = batch.header(row);
+    const bool seen = source.rate.advance(event.time_ms);
+    const bool told = (event.truth & kTruthTold) != 0;
+    const bool counted =
+        told && source.rate.learn(event.time_ms + source.spec.delay_ms, confirms(source.spec, event.truth));
+    source.changed = source.changed || seen || counted;
+  }
   return impl.newest;
 }
 
@@ -433,7 +503,8 @@ void GlobalBaselines::tick() {
     return total.added != 0 && static_cast<double>(total.added * kChangedShare) >= total.count.weight;
   };
   if (std::none_of(impl.sources.begin(), impl.sources.end(), changed) &&
-      std::none_of(impl.totals.begin(), impl.totals.end(), grown))
+      std::none_of(impl.totals.begin(), impl.totals.end(), grown) &&
+      std::ranges::none_of(impl.rates, &RateSource::changed))
     return;
   const std::size_t base = impl.newest * impl.sources.size();
   for (std::size_t s = 0; s < impl.sources.size(); ++s) {
@@ -456,6 +527,14 @@ void GlobalBaselines::tick() {
     }
     impl.total_levels.push_back(level);
   }
+  const std::size_t rate_base = impl.newest * impl.rates.size();
+  for (std::size_t r = 0; r < impl.rates.size(); ++r) {
+    Level level = impl.rate_levels[rate_base + r];
+    RateSource& source = impl.rates[r];
+    if (source.changed) level = {source.rate.rate(), kMissing, source.rate.known()};
+    source.changed = false;
+    impl.rate_levels.push_back(level);
+  }
   ++impl.newest;
 }
 
@@ -468,6 +547,8 @@ double GlobalBaselines::total(std::uint32_t snapshot, std::size_t feature, std::
 
 GlobalBaselines::Level GlobalBaselines::level(std::uint32_t snapshot, std::size_t feature) const {
   const int source = impl_->source_of[feature];
+  if (const int rate = impl_->rate_of[feature]; rate >= 0)
+    return impl_->rate_levels[snapshot * impl_->rates.size() + static_cast<std::size_t>(rate)];
   if (const int total = impl_->total_of[feature]; total >= 0)
     return impl_->total_levels[snapshot * impl_->totals.size() + static_cast<std::size_t>(total)].rarity;
   if (source < 0) return {kMissing, kMissing, 0};

@@ -22,7 +22,7 @@ using testing::same_bits;
 using testing::TestEvent;
 
 constexpr std::int64_t kBegin = 1'700'000'000'000;
-constexpr FeatureKind kLastKind = FeatureKind::kTransition;
+constexpr FeatureKind kLastKind = FeatureKind::kConfirmed;
 
 FeatureSpec of_kind(const std::string& name, FeatureKind kind, int number, int key) {
   FeatureSpec spec = testing::baseline(name, number, key, 6 * kHourMs, 5);
@@ -104,7 +104,9 @@ enum class Order : std::uint8_t {
 //   .history): they learn in-order events only, so which events are late decides;
 //   rarity: forgetting and halving depend on when a value became known;
 //   rarity by everyone: `of` is as of the last tick (its count is Order::kRounded);
-//   context: late_s and missing are of the event itself.
+//   context: late_s and missing are of the event itself;
+//   confirmed: its share leans on everyone's as of the last tick, and what is confirmed outlives the windows in
+//   since_s.
 Order order_of(const FeatureSpec& spec, const std::string& column) {
   const bool of_deviation = column.find('.') != std::string::npos;
   const auto is = [&](const char* what) { return column.starts_with(what); };
@@ -126,6 +128,11 @@ Order order_of(const FeatureSpec& spec, const std::string& column) {
       return is("history") ? Order::kExact : Order::kMatters;
     case FeatureKind::kGlobalRarity:
       return column == "count" ? Order::kRounded : Order::kMatters;
+    case FeatureKind::kConfirmed:
+      return !of_deviation && (is("confirmed") || is("known")) ? Order::kExact : Order::kMatters;
+    case FeatureKind::kValue:
+    case FeatureKind::kCalendar:
+      return Order::kExact;
     case FeatureKind::kBaseline:
     case FeatureKind::kGeo:
     case FeatureKind::kRarity:

@@ -30,6 +30,7 @@ enum class FeatureKind : std::uint8_t {
   kTwins,         // Pearson's correlation of a member with the mean of the other members of its group, and its break
   kGlobalRarity,  // how often any entity showed this value: the stage is the value's
   kTransition,    // how usual this value of another key is after the entity's previous one
+  kConfirmed,     // how many of the entity's events turned out anomalous, by labels that became known later
   // Of the event alone (event_columns.h):
   kValue = 17,     // its own numbers
   kCalendar = 18,  // the hour of its day, the day of its week
@@ -54,7 +55,7 @@ struct FeatureSpec {
       metrics;               // kCorrelation, kTwins of a long or wide stream: the two metrics' names, or the one
   std::vector<Stat> stats;   // kRolling
   std::vector<int> numbers;  // kValue: slots in EventLayout::numbers
-  // kRolling, kVelocity, kDistinct, kQuantiles, kCorrelation, kTwins; ascending, each a multiple of 60 ms
+  // kRolling, kVelocity, kDistinct, kQuantiles, kCorrelation, kTwins, kConfirmed; ascending, each a multiple of 60 ms
   std::vector<std::int64_t> windows_ms;
   bool including = false;  // windows read after the event is added, instead of the past only
   // kBaseline, and the deviations that detectors ask of other columns:
@@ -62,7 +63,11 @@ struct FeatureSpec {
   std::int64_t accept_ms = 0;  // a new level is accepted after deviating this long; 0: half_life / 8
   // kSeason, kRobust, kCusum use them too.
   std::uint32_t min_history = 20;  // values before a deviation counts; below, the global baseline serves (baselines
-                                   // only); kPeers: other members
+                                   // only); kPeers: other members; kConfirmed: events whose truth is known
+  // kConfirmed:
+  int label_type = -1;        // index into EventLayout::label_types; -1: any
+  std::int64_t delay_ms = 0;  // an event's truth is known so long after it
+  double prior = 20;          // events at everyone's rate that are added to the entity's own
 };
 
 enum class DeviationMethod : std::uint8_t {

@@ -18,8 +18,9 @@
 namespace alcedo::features {
 
 /// What all entities have in common: location and spread of each baseline's number, which a cold entity is compared
-/// with; how many values each rarity by everyone has seen, and how rare they were; all as of the last tick. Kept by one
-/// thread in input order, so neither workers nor batches can be seen in it.
+/// with; how many values each rarity by everyone has seen, and how rare they were; everyone's share of confirmed
+/// events; all as of the last tick. Kept by one thread in input order, so neither workers nor batches can be seen in
+/// it.
 class GlobalBaselines {
  public:
   explicit GlobalBaselines(const FeaturePlan& plan);

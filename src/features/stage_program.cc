@@ -195,7 +195,7 @@ StageProgram compile_stage(const FeaturePlan& plan, std::size_t stage) {
       if (!peers) step.value = static_cast<int>(index_of(program.numbers, number));
       step.step = plan.options().layout.numbers[number].money ? 1 : 0;
     }
-    step.reads_total = features[f].kind == FeatureKind::kGlobalRarity;
+    step.reads_total = features[f].kind == FeatureKind::kGlobalRarity || features[f].kind == FeatureKind::kConfirmed;
     program.operators.push_back(step);
   }
   for (const Deviation& deviation : plan.deviations()) {

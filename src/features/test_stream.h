@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/event.h"
+#include "core/hash.h"
 #include "core/prng.h"
 #include "core/time.h"
 #include "features/plan.h"
@@ -25,6 +26,7 @@ struct TestEvent {
   std::uint8_t flags = 0;
   float step = 0;
   std::int64_t tick_ms = INT64_MIN;
+  Truth truth = 0;
 };
 
 inline EventBatch to_batch(const EventLayout& layout, const std::vector<TestEvent>& events) {
@@ -37,6 +39,7 @@ inline EventBatch to_batch(const EventLayout& layout, const std::vector<TestEven
     batch.header(row).flags = events[row].flags;
     batch.header(row).step = events[row].step;
     batch.header(row).tick_ms = events[row].tick_ms;
+    batch.header(row).truth = events[row].truth;
     for (std::size_t n = 0; n < layout.numbers.size(); ++n) batch.numbers(row)[n] = events[row].numbers[n];
     for (std::size_t k = 0; k < layout.keys.size(); ++k) {
       const std::string& key = events[row].keys[k];
@@ -119,6 +122,14 @@ struct StreamOptions {
   std::size_t gap_every = 1500;  // events between gaps of days
 };
 
+/// A sixteenth is unlabelled, a tenth anomalous, half of that of type 0.
+inline Truth make_truth(std::uint64_t random) {
+  if (random % 16 == 0) return 0;
+  if (random / 16 % 10 != 0) return kTruthTold;
+  const bool typed = random / 160 % 2 == 0;
+  return kTruthTold | kTruthAnomalous | (typed ? truth_of_type(0) : truth_of_type(1));
+}
+
 /// Numbers: an amount and a level; keys: a card and a device.
 inline std::vector<TestEvent> make_stream(std::uint64_t seed, const StreamOptions& options) {
   Prng random(seed);
@@ -148,12 +159,15 @@ inline std::vector<TestEvent> make_stream(std::uint64_t seed, const StreamOption
     if (random.uniform() < options.missing_share) event.keys[random.below(2)].clear();
     if (random.uniform() < options.counter_share) event.flags = kEventCounter;
     if (random.uniform() < options.step_share) event.step = static_cast<float>(60 * random.uniform());
+    event.truth = make_truth(mix64(seed * 1'000'003 + i));
     events.push_back(std::move(event));
   }
   return events;
 }
 
-inline EventLayout test_layout(bool money) { return {{{"amount", money}, {"level", false}}, {"card", "device"}}; }
+inline EventLayout test_layout(bool money) {
+  return {{{"amount", money}, {"level", false}}, {"card", "device"}, {"stolen", "takeover"}};
+}
 
 inline FeatureSpec rolling(std::string name, int number, int key, std::vector<std::int64_t> windows,
                            bool including = false) {
@@ -234,13 +248,29 @@ inline void add_group_features(FeatureOptions& options) {
   order.kind = FeatureKind::kTransition;
   order.key = 1;
   order.other_key = 0;
+  FeatureSpec risk;
+  risk.name = "risk";
+  risk.kind = FeatureKind::kConfirmed;
+  risk.key = 1;
+  risk.windows_ms = {kMinuteMs, 5 * kMinuteMs};
+  risk.delay_ms = 30 * kSecondMs;
+  risk.min_history = 2;
+  FeatureSpec stolen = risk;
+  stolen.name = "stolen";
+  stolen.key = 0;
+  stolen.label_type = 0;
+  stolen.windows_ms = {10 * kMinuteMs, kHourMs};
+  stolen.delay_ms = 7 * kMinuteMs;
+  stolen.prior = 3;
   const auto first = static_cast<std::uint32_t>(options.features.size());
-  options.features.insert(options.features.end(), {peers, twins, common, order});
+  options.features.insert(options.features.end(), {peers, twins, common, order, risk, stolen});
   const std::vector<DeviationRequest> wishes{{first, "", DeviationMethod::kEwma},
                                              {first, "", DeviationMethod::kQuartiles},
                                              {first + 1, "r_1h", DeviationMethod::kEwma},
                                              {first + 2, "rarity", DeviationMethod::kEwma},
-                                             {first + 3, "rarity", DeviationMethod::kQuartiles}};
+                                             {first + 3, "rarity", DeviationMethod::kQuartiles},
+                                             {first + 4, "share_5m", DeviationMethod::kEwma},
+                                             {first + 5, "known_1h", DeviationMethod::kEwma}};
   options.deviations.insert(options.deviations.end(), wishes.begin(), wishes.end());
 }
 

@@ -244,7 +244,7 @@ std::string manifest_json(const Bundle& bundle, const std::vector<ListedFile>& f
 
 }  // namespace
 
-Result<> Bundle::write(const std::string& to_directory) {
+Result<> Bundle::check_place(const std::string& to_directory) {
   std::error_code code;
   const fs::path path(to_directory);
   const bool there = fs::exists(path, code);
@@ -252,6 +252,13 @@ Result<> Bundle::write(const std::string& to_directory) {
     return error(ErrorCode::kInvalidArgument,
                  fmt::format("{}: is there and is no bundle; give a directory that does not exist", to_directory));
   }
+  return {};
+}
+
+Result<> Bundle::write(const std::string& to_directory) {
+  if (auto place = check_place(to_directory); !place) return place;
+  std::error_code code;
+  const fs::path path(to_directory);
   fs::create_directories(path, code);
   if (code) return error(ErrorCode::kIo, fmt::format("{}: {}", to_directory, code.message()));
   // An older bundle is no bundle any more while its files change.

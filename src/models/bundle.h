@@ -50,6 +50,9 @@ struct Bundle {
   std::string calibration;  // empty: it calibrates on the stream
   std::string card;
 
+  /// Whether write() would take the directory: it is not there, is empty, or is a bundle. Errors: kInvalidArgument.
+  static Result<> check_place(const std::string& to_directory);
+
   /// Writes a directory that must not exist or be a bundle; sets `version`. Files first, the manifest last, all synced.
   /// Errors: kInvalidArgument: something else is there; kIo.
   Result<> write(const std::string& to_directory);

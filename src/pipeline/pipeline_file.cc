@@ -76,9 +76,12 @@ void read_forget(Draft& draft, MapReader& top) {
   features.forget_ms = *forget_ms;
   for (const auto& feature : features.features) {
     for (const std::int64_t window_ms : feature.windows_ms) {
-      if (window_ms <= *forget_ms) continue;
-      draft.mistakes.add(*node, fmt::format("is shorter than the window {} of feature '{}'; expected at least that",
-                                            format_duration(window_ms), feature.name));
+      if (window_ms + feature.delay_ms <= *forget_ms) continue;
+      draft.mistakes.add(
+          *node, fmt::format("is shorter than the window {}{} of feature '{}'; expected at least that",
+                             format_duration(window_ms),
+                             feature.delay_ms > 0 ? " behind a delay of " + format_duration(feature.delay_ms) : "",
+                             feature.name));
       return;
     }
   }
@@ -112,6 +115,7 @@ EventLayout layout_of(const contract::EventsSpec& events) {
   EventLayout layout;
   for (const contract::NumberSpec& number : events.numbers) layout.numbers.push_back({number.field, number.money});
   for (const contract::KeySpec& key : events.keys) layout.keys.push_back(key.name);
+  layout.label_types = events.label_types;
   return layout;
 }
 
@@ -166,6 +170,10 @@ std::string Draft::resolve(std::string_view path) const {
 
 std::optional<std::string> Draft::field(const YamlNode& node, FieldUse use) {
   const auto name = read_text(node, mistakes, "the name of a field");
+  if (name && std::ranges::find(label_fields, *name) != label_fields.end()) {
+    mistakes.add(node, fmt::format("field {} is the label: features and entities must not know it", in_quotes(*name)));
+    return std::nullopt;
+  }
   if (!name || !fields) return name;
   const contract::AvroField* known = fields->find(*name);
   if (known == nullptr) {

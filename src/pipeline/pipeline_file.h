@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "alert/route.h"
 #include "contract/events_spec.h"
 #include "core/result.h"
+#include "core/time.h"
 #include "decide/anomaly.h"
 #include "features/plan.h"
 #include "models/bundle.h"
@@ -31,6 +33,12 @@ struct LabelsSpec {
   std::string join;        // the events' field that the file's `join` column names
   std::string type_field;  // column with the type
   bool complete = false;   // what is not labelled is normal
+  // Features learn an event's label so long after the event; unset: only `evaluate` reads labels.
+  std::optional<std::int64_t> delay_ms;
+  std::string known_field;             // of a file: its column with the time at which a label became known
+  std::int64_t keep_ms = 30 * kDayMs;  // of a file: an event is remembered so long for its label
+
+  bool in_file() const { return !from.empty() && !from.starts_with("field:"); }
 };
 
 struct ScoreSpec {

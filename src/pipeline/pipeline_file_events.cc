@@ -363,44 +363,91 @@ void read_events(Draft& draft, MapReader& top) {
   map.finish("key");
 }
 
-void read_labels(Draft& draft, MapReader& top) {
-  constexpr std::string_view kExample = "a map such as {from: file:chargebacks.csv, join: payment_id, type: reason}";
+namespace {
+
+constexpr std::string_view kLabelsExample =
+    "a map such as {field: is_fraud, delay: 7d} or {from: file:chargebacks.csv, join: payment_id, type: reason}";
+
+// Where labels come from. `at` is `from` or `field`.
+void read_labels_from(const YamlNode& at, bool is_field, Draft& draft) {
   constexpr std::string_view kFromExample = "file:PATH or field:NAME";
+  LabelsSpec& labels = draft.pipeline.labels;
+  EventsSpec& events = draft.pipeline.events;
+  const auto text = read_text(at, draft.mistakes, is_field ? "the events' field with the label" : kFromExample);
+  if (!text) return;
+  if (!labels.from.empty()) {
+    draft.mistakes.add(at, fmt::format("{} says already that '{}' tells the truth; keep one of the two",
+                                       is_field && events.label_field.empty() ? "from" : "events.label",
+                                       is_field && events.label_field.empty() ? labels.from : events.label_field));
+    return;
+  }
+  if (is_field || text->starts_with("field:")) {
+    YamlNode field = at;  // the part after "field:" is what must exist
+    if (!is_field) field.text = text->substr(6);
+    events.label_field = draft.field(field, FieldUse::kAny).value_or("?");
+    labels.from = is_field ? "field:" + *text : *text;
+    return;
+  }
+  const std::size_t colon = text->find(':');
+  const std::string scheme = colon == std::string::npos ? "file" : text->substr(0, colon);
+  const std::string path = colon == std::string::npos ? *text : text->substr(colon + 1);
+  if (scheme != "file" || path.empty()) {
+    draft.mistakes.add(at, fmt::format("expected {}, found {}", kFromExample, in_quotes(*text)));
+  } else {
+    labels.from = draft.resolve(path);
+  }
+}
+
+// When features learn of a label.
+void read_labels_times(MapReader& map, Draft& draft) {
+  constexpr std::int64_t kTimeMsMax = 3660 * kDayMs;
+  LabelsSpec& labels = draft.pipeline.labels;
+  if (const YamlNode* node = map.take("delay"))
+    labels.delay_ms = read_duration(*node, draft.mistakes, 0, kTimeMsMax, "7d").value_or(0);
+  const YamlNode* known = map.take("known");
+  const YamlNode* keep = map.take("keep");
+  for (const YamlNode* node : {known, keep}) {
+    if (node == nullptr) continue;
+    if (!labels.in_file()) {
+      draft.mistakes.add_at_key(*node, "has a meaning only with from: file:PATH");
+    } else if (!labels.delay_ms) {
+      draft.mistakes.add_at_key(*node,
+                                "needs a 'delay': how long after an event its label is usually known, such as 7d");
+    }
+  }
+  if (known != nullptr) {
+    labels.known_field =
+        read_text(*known, draft.mistakes, "the labels' column with the time at which each became known").value_or("?");
+  }
+  if (keep != nullptr)
+    labels.keep_ms = read_duration(*keep, draft.mistakes, kMinuteMs, kTimeMsMax, "30d").value_or(labels.keep_ms);
+}
+
+}  // namespace
+
+void read_labels(Draft& draft, MapReader& top) {
   LabelsSpec& labels = draft.pipeline.labels;
   EventsSpec& events = draft.pipeline.events;
   if (!events.label_field.empty()) {
     labels.from = "field:" + events.label_field;
     labels.type_field = events.label_type_field;
   }
+  const auto hide = [&] {
+    for (const std::string& field : {events.label_field, events.label_type_field}) {
+      if (!field.empty()) draft.label_fields.push_back(field);
+    }
+  };
   const YamlNode* section = top.take("labels");
-  if (section == nullptr) return;
+  if (section == nullptr) return hide();
   Mistakes& mistakes = draft.mistakes;
-  MapReader map(*section, mistakes, kExample);
-  if (!map.is_map()) return;
+  MapReader map(*section, mistakes, kLabelsExample);
+  if (!map.is_map()) return hide();
   const YamlNode* from = map.take("from");
+  const YamlNode* in_events = map.take("field");
   const YamlNode* join = map.take("join");
   const YamlNode* type = map.take("type");
-  if (from != nullptr) {
-    const auto text = read_text(*from, mistakes, kFromExample);
-    if (text && !labels.from.empty()) {
-      mistakes.add(*from, fmt::format("events.label says already that '{}' tells the truth; keep one of the two",
-                                      events.label_field));
-    } else if (text && text->starts_with("field:")) {
-      YamlNode field = *from;  // the part after "field:" is what must exist
-      field.text = text->substr(6);
-      events.label_field = draft.field(field, FieldUse::kAny).value_or("?");
-      labels.from = *text;
-    } else if (text) {
-      const std::size_t colon = text->find(':');
-      const std::string scheme = colon == std::string::npos ? "file" : text->substr(0, colon);
-      const std::string path = colon == std::string::npos ? *text : text->substr(colon + 1);
-      if (scheme != "file" || path.empty()) {
-        mistakes.add(*from, fmt::format("expected {}, found {}", kFromExample, in_quotes(*text)));
-      } else {
-        labels.from = draft.resolve(path);
-      }
-    }
-  }
+  if (from != nullptr) read_labels_from(*from, false, draft);
+  if (in_events != nullptr) read_labels_from(*in_events, true, draft);
   if (join != nullptr) {
     labels.join = draft.field(*join, FieldUse::kKey).value_or("?");
     if (labels.from.starts_with("field:"))
@@ -415,7 +462,9 @@ void read_labels(Draft& draft, MapReader& top) {
     }
   }
   if (const YamlNode* node = map.take("complete")) labels.complete = read_bool(*node, mistakes).value_or(false);
+  read_labels_times(map, draft);
   map.finish("key");
+  hide();
 }
 
 }  // namespace alcedo::pipeline

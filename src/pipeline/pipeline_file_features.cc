@@ -20,6 +20,9 @@ using features::FeatureSpec;
 
 constexpr std::int64_t kWindowUnitMs = 60;  // 60 buckets of whole milliseconds
 constexpr std::int64_t kWindowMsMax = 7 * kDayMs;
+// Windows of what was confirmed: labels come days later.
+constexpr std::int64_t kConfirmedWindowMsMax = 366 * kDayMs;
+constexpr std::string_view kAnyLabel = "any";
 constexpr std::size_t kWindowsMax = 8;
 constexpr std::string_view kWindowsExample = "windows in ascending order such as [1m, 5m, 1h]";
 constexpr std::string_view kEntitiesExample = "a map such as {card: card_id, merchant: merchant_id}";
@@ -41,21 +44,14 @@ struct KindWord {
   bool has_windows = false;
 };
 const std::vector<KindWord> kKindWords{
-    {"rolling", FeatureKind::kRolling, true},
-    {"velocity", FeatureKind::kVelocity, true},
-    {"baseline", FeatureKind::kBaseline, false},
-    {"geo", FeatureKind::kGeo, false},
-    {"rarity", FeatureKind::kRarity, false},
-    {"context", FeatureKind::kContext, false},
-    {"correlation", FeatureKind::kCorrelation, true},
-    {"distinct", FeatureKind::kDistinct, true},
-    {"quantiles", FeatureKind::kQuantiles, true},
-    {"season", FeatureKind::kSeason, false},
-    {"robust", FeatureKind::kRobust, false},
-    {"cusum", FeatureKind::kCusum, false},
-    {"deviation", FeatureKind::kPeers, false},
-    {"transition", FeatureKind::kTransition, false},
-    {"value", FeatureKind::kValue, false},
+    {"rolling", FeatureKind::kRolling, true},         {"velocity", FeatureKind::kVelocity, true},
+    {"baseline", FeatureKind::kBaseline, false},      {"geo", FeatureKind::kGeo, false},
+    {"rarity", FeatureKind::kRarity, false},          {"context", FeatureKind::kContext, false},
+    {"correlation", FeatureKind::kCorrelation, true}, {"distinct", FeatureKind::kDistinct, true},
+    {"quantiles", FeatureKind::kQuantiles, true},     {"season", FeatureKind::kSeason, false},
+    {"robust", FeatureKind::kRobust, false},          {"cusum", FeatureKind::kCusum, false},
+    {"deviation", FeatureKind::kPeers, false},        {"transition", FeatureKind::kTransition, false},
+    {"confirmed", FeatureKind::kConfirmed, true},     {"value", FeatureKind::kValue, false},
     {"calendar", FeatureKind::kCalendar, false},
 };
 const std::vector<std::string> kKinds = [] {
@@ -126,10 +122,10 @@ std::vector<const YamlNode*> key_parts(const YamlNode& node, Draft& draft) {
   return parts;
 }
 
-std::vector<std::int64_t> read_windows(const YamlNode& node, Draft& draft) {
+std::vector<std::int64_t> read_windows(const YamlNode& node, Draft& draft, std::int64_t max_ms = kWindowMsMax) {
   std::vector<std::int64_t> windows;
   for (const YamlNode* item : read_scalars(node, draft.mistakes, kWindowsExample)) {
-    const auto window_ms = read_duration(*item, draft.mistakes, kWindowUnitMs, kWindowMsMax, "5m");
+    const auto window_ms = read_duration(*item, draft.mistakes, kWindowUnitMs, max_ms, "5m");
     if (!window_ms) continue;
     if (*window_ms % kWindowUnitMs != 0) {
       const std::int64_t below_ms = *window_ms / kWindowUnitMs * kWindowUnitMs;
@@ -333,6 +329,45 @@ bool read_number(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
   return read_numeric_field(node, draft, use, feature.number);
 }
 
+// Which labels count. False after a mistake.
+bool read_label_type(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
+  const LabelsSpec& labels = draft.pipeline.labels;
+  const auto type = read_text(node, draft.mistakes, "any, or a type of labels such as stolen_card");
+  if (!type) return false;
+  if (!labels.delay_ms) {
+    draft.mistakes.add(node,
+                       "needs labels with a delay: when it is known of an event whether it was anomalous, such as "
+                       "labels: {field: is_fraud, delay: 7d}");
+    return false;
+  }
+  if (labels.in_file()) {
+    const std::string& id = draft.pipeline.events.id_field;
+    if (id.empty() || (!labels.join.empty() && labels.join != id)) {
+      draft.mistakes.add(node,
+                         fmt::format("labels of a file find their events by id; expected {}",
+                                     id.empty() ? std::string("an 'id' of the events") : "labels: {join: " + id + "}"));
+      return false;
+    }
+  }
+  feature.delay_ms = *labels.delay_ms;
+  if (*type == kAnyLabel) return true;
+  const bool carried = labels.from.empty();  // then the source knows
+  if (labels.type_field.empty() && !carried) {
+    draft.mistakes.add(node, fmt::format("labels have no 'type': expected {}, found {}", kAnyLabel, in_quotes(*type)));
+    return false;
+  }
+  auto& types = draft.pipeline.events.label_types;
+  const auto at = std::find(types.begin(), types.end(), *type);
+  feature.label_type = static_cast<int>(at - types.begin());
+  if (at != types.end()) return true;
+  if (types.size() >= kTruthTypesMax) {
+    draft.mistakes.add(node, fmt::format("features ask for more than {} types of labels", kTruthTypesMax));
+    return false;
+  }
+  types.push_back(*type);
+  return true;
+}
+
 // What a feature of this kind is of. False after a mistake.
 bool read_subject(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
   switch (feature.kind) {
@@ -345,6 +380,8 @@ bool read_subject(const YamlNode& node, Draft& draft, FeatureSpec& feature) {
     case FeatureKind::kTransition:
       feature.other_key = read_value_key(node, "an entity or a field, such as template", draft);
       return feature.other_key >= 0;
+    case FeatureKind::kConfirmed:
+      return read_label_type(node, draft, feature);
     case FeatureKind::kTwins:
       return read_twin(node, draft, feature);
     case FeatureKind::kCorrelation:
@@ -431,8 +468,8 @@ std::optional<std::size_t> read_kind(MapReader& map, Draft& draft, const YamlNod
     return kind;
   }
   // Is one of its keys a kind that is misspelt, or of a later version?
-  static const std::vector<std::string> kOptions{"by",        "stats",  "windows",     "against",
-                                                 "half_life", "accept", "min_history", "within"};
+  static const std::vector<std::string> kOptions{"by",     "stats",       "windows", "against", "half_life",
+                                                 "accept", "min_history", "within",  "prior"};
   for (const YamlNode& item : map.node().items) {
     if (std::find(kOptions.begin(), kOptions.end(), item.key) != kOptions.end()) continue;
     draft.mistakes.add_at_key(item, unknown_name("kind of feature", item.key, {}, kKinds, kLaterKinds));
@@ -520,7 +557,10 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
   }
   if (kKindWords[*word].has_windows) {
     const YamlNode* windows = map.take("windows");
-    feature.windows_ms = windows != nullptr ? read_windows(*windows, draft) : draft.windows_ms;
+    const bool confirmed = kind == FeatureKind::kConfirmed;
+    feature.windows_ms = confirmed ? std::vector<std::int64_t>{kDayMs, 7 * kDayMs, 30 * kDayMs} : draft.windows_ms;
+    if (windows != nullptr)
+      feature.windows_ms = read_windows(*windows, draft, confirmed ? kConfirmedWindowMsMax : kWindowMsMax);
     sound = sound && !feature.windows_ms.empty();
     const bool has_including = kind == FeatureKind::kRolling || kind == FeatureKind::kVelocity ||
                                kind == FeatureKind::kDistinct || kind == FeatureKind::kQuantiles;
@@ -535,9 +575,24 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
     feature.accept_ms = read_duration(*item, mistakes, 1, 3650 * kDayMs, "2d").value_or(feature.accept_ms);
   }
   if (kind == FeatureKind::kPeers) feature.min_history = kPeersMin;
+  // Few known events are leant on everyone's rate already.
+  const std::uint32_t least = kind == FeatureKind::kConfirmed ? 1 : 2;
+  if (kind == FeatureKind::kConfirmed) {
+    feature.min_history = least;
+    if (const YamlNode* item = map.take("prior")) {
+      feature.prior = read_positive(*item, mistakes, "how many events at everyone's rate are added, such as 20")
+                          .value_or(feature.prior);
+    }
+    EventLayout layout;
+    layout.label_types = draft.pipeline.events.label_types;
+    if (const auto wrong = features::operator_mistake(feature, layout); sound && !wrong.empty()) {
+      mistakes.add(node, wrong);
+      sound = false;
+    }
+  }
   if (const YamlNode* item = map.take("min_history")) {
     feature.min_history =
-        static_cast<std::uint32_t>(read_integer(*item, mistakes, 2, 1'000'000).value_or(feature.min_history));
+        static_cast<std::uint32_t>(read_integer(*item, mistakes, least, 1'000'000).value_or(feature.min_history));
   }
   map.finish("key", fmt::format("of a {} feature", kKinds[*word]), kLaterKinds);
 

@@ -30,8 +30,9 @@ enum class FieldUse : std::uint8_t { kAny, kKey, kNumber, kMoney, kTime };
 struct Draft {
   Pipeline pipeline;
   Mistakes mistakes;
-  std::string folder;                // of the file; relative paths start there
-  std::optional<FieldTable> fields;  // unset: not known beforehand, any name may exist
+  std::string folder;                     // of the file; relative paths start there
+  std::optional<FieldTable> fields;       // unset: not known beforehand, any name may exist
+  std::vector<std::string> label_fields;  // no feature may know them
   std::vector<std::int64_t> windows_ms;
   bool has_entities = false;  // the section is there: an unknown name is a mistake of its own
   bool has_features = false;

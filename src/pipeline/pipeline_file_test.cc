@@ -371,6 +371,49 @@ TEST(PipelineFileTest, ShapesFormatsAndLabels) {
   EXPECT_EQ(loaded.pipeline.duplicates, 0U);
 }
 
+TEST(PipelineFileTest, ConfirmedFeaturesKnowWhenLabelsBecomeKnown) {
+  const auto parsed = [](const std::string& labels, const std::string& events = "{id: i, time: t}") {
+    return parse_pipeline("pipeline: p\nevents: " + events + "\nlabels: " + labels +
+                              "\nentities: {shop: shop, card: card}\nfeatures:\n"
+                              "  risk: {confirmed: any, by: shop}\n"
+                              "  stolen: {confirmed: stolen, by: card, windows: [1d], prior: 3, min_history: 4}\n"
+                              "detectors: {z: {zscore: [risk.share_7d, stolen.share_1d]}}\n"
+                              "anomalies: {fraud: {votes: {z: 1}, fire: {rate: 1%}}}\n"
+                              "alerts: [{to: file, default: true}]\n",
+                          "");
+  };
+  auto loaded = parsed("{field: fraud, type: kind, delay: 7d}");
+  EXPECT_EQ(lines_of("field", loaded.mistakes), "");
+  const auto& f = loaded.pipeline.features.features;
+  ASSERT_EQ(f.size(), 2U);
+  EXPECT_EQ(f[0].kind, features::FeatureKind::kConfirmed);
+  EXPECT_EQ(f[0].label_type, -1);
+  EXPECT_EQ(f[0].delay_ms, 7 * kDayMs);
+  EXPECT_EQ(f[0].windows_ms, (std::vector<std::int64_t>{kDayMs, 7 * kDayMs, 30 * kDayMs}));
+  EXPECT_EQ(f[0].prior, 20);
+  EXPECT_EQ(f[0].min_history, 1U);
+  EXPECT_EQ(f[1].label_type, 0);
+  EXPECT_EQ(f[1].prior, 3);
+  EXPECT_EQ(f[1].min_history, 4U);
+  EXPECT_THAT(loaded.pipeline.features.layout.label_types, testing::ElementsAre("stolen"));
+  EXPECT_EQ(loaded.pipeline.labels.from, "field:fraud");
+  EXPECT_EQ(loaded.pipeline.events.label_field, "fraud");
+  EXPECT_EQ(loaded.pipeline.events.label_type_field, "kind");
+
+  loaded = parsed("{from: file:l.csv, type: kind, delay: 0s, known: at, keep: 60d}");
+  EXPECT_EQ(lines_of("file", loaded.mistakes), "");
+  EXPECT_EQ(loaded.pipeline.labels.known_field, "at");
+  EXPECT_EQ(loaded.pipeline.labels.keep_ms, 60 * kDayMs);
+  EXPECT_EQ(loaded.pipeline.labels.delay_ms, 0);
+
+  loaded = parsed("{delay: 7d}", "{time: t}");
+  EXPECT_EQ(lines_of("carried", loaded.mistakes), "");
+  EXPECT_TRUE(loaded.pipeline.labels.from.empty());
+
+  loaded = parsed("{from: file:l.csv, type: kind, delay: 7d}", "{time: t}");
+  EXPECT_EQ(loaded.mistakes.size(), 2U) << "labels of a file need an id";
+}
+
 TEST(PipelineFileTest, TheContractSaysTheUnitOfATime) {
   const std::string folder = kSource + "/tests/golden/pipeline_mistakes";
   const auto loaded = parse_pipeline(
@@ -411,8 +454,10 @@ TEST(PipelineFileTest, GoldenMistakes) {
 }
 
 TEST(PipelineFileTest, ShippedPipelinesHaveNoMistakes) {
-  const std::vector<std::string> folders{"pipelines/payments", "pipelines/infrastructure", "pipelines/logs",
-                                         "docs/examples/nab",  "docs/examples/smd",        "docs/examples/sparkov"};
+  const std::vector<std::string> folders{
+      "pipelines/payments",          "pipelines/infrastructure", "pipelines/logs",
+      "docs/examples/nab",           "docs/examples/smd",        "docs/examples/sparkov",
+      "docs/examples/fraud_handbook"};
   for (const std::string& folder : folders) {
     for (const std::string& path : {kSource + "/" + folder, kSource + "/" + folder + "/pipeline.yaml"}) {
       const auto loaded = load_pipeline(path);

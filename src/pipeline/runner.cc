@@ -84,6 +84,7 @@ Result<> Runner::drive(ingest::Source& source, std::int32_t partition_base) {
     const std::scoped_lock lock(mutex_);
     source_ = &source;
   }
+  truths_.clear();
   fresh_offset_ = source.fresh_offset();
   for (std::int32_t p = 0; p < static_cast<std::int32_t>(source.num_partitions()); ++p) {
     const auto place = places_.find(partition_base + p);
@@ -210,9 +211,30 @@ void Runner::take_tick(std::size_t before) {
   }
 }
 
+// The numbers of labels may differ from run to run, their names do not.
+Truth Runner::truth_of(Label label) {
+  if (label == kUnlabelled) return 0;
+  if (label == kNormal) return kTruthTold;
+  const auto type = static_cast<std::size_t>(label - kFirstLabelType);
+  if (type >= truths_.size()) {
+    const bool in_field = !pipeline_.events.label_field.empty();
+    truths_.clear();
+    for (const std::string& name : in_field ? decoder_.label_types() : source_->label_types()) {
+      const auto& asked = pipeline_.events.label_types;
+      const auto at = std::ranges::find(asked, name);
+      Truth truth = kTruthTold | kTruthAnomalous;
+      if (at != asked.end()) truth |= truth_of_type(static_cast<std::size_t>(at - asked.begin()));
+      truths_.push_back(truth);
+    }
+    truths_.resize(std::max(truths_.size(), type + 1), kTruthTold | kTruthAnomalous);
+  }
+  return truths_[type];
+}
+
 Result<> Runner::admit(EventBatch& batch, std::uint32_t row, const RawBatch& raw, std::size_t record) {
   replay_time_inputs(batch.order.size());
   EventHeader& event = batch.header(row);
+  event.truth = pipeline_.labels.delay_ms ? truth_of(event.label) : Truth{0};
   switch (sequencer_.admit(event)) {
     case Admission::kAhead:
       return set_aside(raw, record, "ahead",

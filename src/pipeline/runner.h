@@ -127,6 +127,8 @@ class Runner {
   Result<> set_aside(const RawBatch& raw, std::size_t i, std::string_view reason, std::string_view message);
   /// Admits row `row`; rejected ones are counted. Journaled time inputs that belong before it come first.
   Result<> admit(EventBatch& batch, std::uint32_t row, const RawBatch& raw, std::size_t record);
+  /// What features will learn of an event with this label.
+  Truth truth_of(Label label);
   void replay_time_inputs(std::size_t before);
   void take_tick(std::size_t before);
   Result<> process(EventBatch& batch);
@@ -168,6 +170,7 @@ class Runner {
   std::vector<std::vector<std::pair<std::uint32_t, contract::Decoded>>> rejected_;  // [worker]
   std::map<std::string, std::int64_t> rows_of_file_;  // row clock: rows so far of each file key
   std::map<std::int32_t, std::int64_t> rows_of_partition_;
+  std::vector<Truth> truths_;  // by label, of the source that is driven
   bool resumed_ = false;
   std::size_t replay_run_ = 0;
   std::size_t replay_time_ = 0;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/check.h"
+#include "features/operators/confirmed_operator.h"
 #include "features/operators/context_operator.h"
 #include "features/operators/correlation_operator.h"
 #include "features/operators/cusum_operator.h"
@@ -49,6 +50,7 @@ constexpr OperatorKind kOperatorKinds[] = {
      make_global_rarity_operator},
     {FeatureKind::kTransition, transition_mistake, transition_columns, transition_state_bytes,
      make_transition_operator},
+    {FeatureKind::kConfirmed, confirmed_mistake, confirmed_columns, confirmed_state_bytes, make_confirmed_operator},
 };
 
 const OperatorKind* find_kind(FeatureKind kind) {

@@ -27,7 +27,7 @@ struct EventView {
   double value = 0;           // the feature's number, a counter's as a rate; NaN: missing, or the feature reads none
   double step = 0;            // that number's least step: 1 for money, or the event's own; 0: none is known
   // Of GlobalBaselines, for features that read it: how many values all entities had, and what is usual for all of them
-  // (NaN: not known yet), with the number of values behind it.
+  // (NaN: not known yet), with the number of values behind it; for kConfirmed everyone's share of confirmed events.
   double total = 0;
   double usual = kMissing;
   double usual_spread = kMissing;

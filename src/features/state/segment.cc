@@ -31,6 +31,13 @@ std::unexpected<Error> corrupt(fmt::format_string<Args...> format, Args&&... arg
   return error(ErrorCode::kCorrupt, fmt::format(format, std::forward<Args>(args)...));
 }
 
+std::string confirmed_fingerprint(const FeatureSpec& spec, const EventLayout& layout) {
+  const bool any = spec.label_type < 0;
+  return fmt::format("|{}|after {}|prior {}",
+                     any ? "any" : "type " + layout.label_types[static_cast<std::size_t>(spec.label_type)],
+                     spec.delay_ms, spec.prior);
+}
+
 }  // namespace
 
 std::string seal_segment(SegmentContent content, std::string_view body) {
@@ -209,6 +216,7 @@ std::uint64_t feature_fingerprint(const FeatureSpec& spec, const EventLayout& la
   for (const std::int64_t window : spec.windows_ms) text += fmt::format("|{}", window);
   text += fmt::format("|{}|{}|{}|{}", spec.including, spec.half_life_ms, spec.accept_ms, spec.min_history);
   if (spec.member_key >= 0) text += "|of " + key(spec.member_key);
+  if (spec.kind == FeatureKind::kConfirmed) text += confirmed_fingerprint(spec, layout);
   return hash64(text);
 }
 

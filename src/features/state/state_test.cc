@@ -568,6 +568,14 @@ TEST(StateTest, FingerprintsTellEveryParameterApart) {
   change([](FeatureSpec& s) { s.half_life_ms += 1; });
   change([](FeatureSpec& s) { s.accept_ms += 1; });
   change([](FeatureSpec& s) { s.min_history += 1; });
+  const FeatureSpec of_labels = *std::ranges::find(all.features, "stolen", &FeatureSpec::name);
+  for (const auto& with : std::initializer_list<void (*)(FeatureSpec&)>{
+           [](FeatureSpec&) {}, [](FeatureSpec& s) { s.label_type = -1; }, [](FeatureSpec& s) { s.label_type = 1; },
+           [](FeatureSpec& s) { s.delay_ms += 1; }, [](FeatureSpec& s) { s.prior += 1; }}) {
+    FeatureSpec changed = of_labels;
+    with(changed);
+    EXPECT_TRUE(seen.insert(feature_fingerprint(changed, layout)).second) << "after " << seen.size() << " changes";
+  }
   spec.name = "other";
   EXPECT_TRUE(seen.contains(feature_fingerprint(spec, layout))) << "the name is not part of it";
 }
