@@ -22,7 +22,9 @@ std::size_t end_of_tree(const TreeEnsembleSpec& spec, std::size_t tree) {
 }
 
 Result<> check_totals(const TreeEnsembleSpec& spec) {
-  const auto refuse = [](std::string what) { return error(ErrorCode::kInvalidArgument, "tree ensemble: " + what); };
+  const auto refuse = [](const std::string& what) {
+    return error(ErrorCode::kInvalidArgument, "tree ensemble: " + what);
+  };
   if (spec.columns == 0 || spec.columns > TreeEnsemble::kColumnsMax)
     return refuse(fmt::format("{} columns; 1 to {} are possible", spec.columns, TreeEnsemble::kColumnsMax));
   if (spec.outputs == 0 || spec.outputs > TreeEnsemble::kOutputsMax)
