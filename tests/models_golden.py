@@ -68,17 +68,13 @@ def expected(path, rows, raw, scores):
                          "scores": numpy.asarray(scores, numpy.float64).reshape(shape)})
 
 
-def scikit_learn(folder):
-    from sklearn.ensemble import IsolationForest
-    x, _ = training_rows(1)
-    x = numpy.nan_to_num(x)
-    forest = IsolationForest(n_estimators=12, max_samples=64, random_state=1).fit(x)
-
+def forest_tensors(forest, columns, thresholds=None):
+    """A fitted IsolationForest in the form of TreeEnsemble::save(), under "forest"; its thresholds by column on the side."""
     def c(n):
         return 0.0 if n <= 1 else 1.0 if n == 2 else 2 * (numpy.log(n - 1) + numpy.euler_gamma) - 2 * (n - 1) / n
 
     nodes = {name: [] for name in ("threshold", "column", "left", "right", "value", "cover", "category_set", "flags")}
-    first, thresholds = [], {}
+    first = []
     for estimator in forest.estimators_:
         tree = estimator.tree_
         first.append(len(nodes["left"]))
@@ -87,7 +83,8 @@ def scikit_learn(folder):
             leaf = tree.children_left[i] < 0
             if not leaf:
                 depth[tree.children_left[i]] = depth[tree.children_right[i]] = depth[i] + 1
-                thresholds.setdefault(int(tree.feature[i]), []).append(tree.threshold[i])
+                if thresholds is not None:
+                    thresholds.setdefault(int(tree.feature[i]), []).append(tree.threshold[i])
             # x <= T for floats is x < the next float above the largest that is <= T.
             below = numpy.float32(tree.threshold[i])
             if below > tree.threshold[i]:
@@ -102,14 +99,24 @@ def scikit_learn(folder):
             nodes["flags"].append(0)
     types = dict(threshold="f4", column="u4", left="i4", right="i4", value="f4", cover="f4", category_set="u4", flags="u1")
     tensors = {f"forest.node.{name}": numpy.array(values, types[name]) for name, values in nodes.items()}
-    rows = numpy.nan_to_num(hard_rows(x, thresholds, 1, False))
     tensors.update({
-        "forest.shape": numpy.array([1, x.shape[1], 1, 4], "u8"), "forest.base": numpy.zeros(1),
-        "forest.factor": numpy.array([1 / (len(forest.estimators_) * c(64))]),
+        "forest.shape": numpy.array([1, columns, 1, 4], "u8"), "forest.base": numpy.zeros(1),
+        "forest.factor": numpy.array([1 / (len(forest.estimators_) * c(forest.max_samples_))]),
         "forest.zero_is_missing": numpy.zeros(0, "u1"), "forest.tree.first_node": numpy.array(first, "u4"),
         "forest.tree.output": numpy.zeros(len(first), "u4"), "forest.category.first_word": numpy.zeros(0, "u4"),
-        "forest.category.words": numpy.zeros(0, "u4"), "forest.category.bits": numpy.zeros(0, "u4"),
-        "rows": rows, "scores": -forest.score_samples(rows)})
+        "forest.category.words": numpy.zeros(0, "u4"), "forest.category.bits": numpy.zeros(0, "u4")})
+    return tensors
+
+
+def scikit_learn(folder):
+    from sklearn.ensemble import IsolationForest
+    x, _ = training_rows(1)
+    x = numpy.nan_to_num(x)
+    forest = IsolationForest(n_estimators=12, max_samples=64, random_state=1).fit(x)
+    thresholds = {}
+    tensors = forest_tensors(forest, x.shape[1], thresholds)
+    rows = numpy.nan_to_num(hard_rows(x, thresholds, 1, False))
+    tensors.update({"rows": rows, "scores": -forest.score_samples(rows)})
     write_tensors(folder / "isolation_forest.safetensors", tensors)
 
 

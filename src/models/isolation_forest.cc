@@ -155,7 +155,9 @@ double mean_path_length(std::uint64_t n) {
 }
 
 Result<TreeEnsemble> IsolationForest::train(std::span<const float> rows, std::size_t columns, const Options& options) {
-  const auto refuse = [](std::string what) { return error(ErrorCode::kInvalidArgument, "isolation forest: " + what); };
+  const auto refuse = [](const std::string& what) {
+    return error(ErrorCode::kInvalidArgument, "isolation forest: " + what);
+  };
   if (columns == 0 || columns > TreeEnsemble::kColumnsMax) return refuse(fmt::format("{} columns", columns));
   if (rows.size() % columns != 0)
     return refuse(fmt::format("{} values are no rows of {} columns", rows.size(), columns));

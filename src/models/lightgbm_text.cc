@@ -53,8 +53,8 @@ class LightgbmReader {
     const std::size_t trees = spec_.trees.size();
     if (average_ && trees > 0) {
       if (trees % spec_.outputs != 0) return refuse(fmt::format("{} trees for {} classes", trees, spec_.outputs));
-      const auto rounds = static_cast<double>(trees / spec_.outputs);
-      for (TreeNode& node : spec_.nodes) node.value = static_cast<float>(node.value / rounds);
+      const std::size_t rounds = trees / spec_.outputs;
+      for (TreeNode& node : spec_.nodes) node.value = static_cast<float>(node.value / static_cast<double>(rounds));
     }
     for (std::size_t c = 0; c < spec_.columns; ++c) {
       if (kinds_[c] == kZeroKind) {

@@ -228,6 +228,7 @@ Result<TensorFile> TensorFile::read(const std::string& path) {
 
 std::string TensorFile::serialize() const {
   std::vector<const std::pair<const std::string, Tensor>*> order;
+  order.reserve(tensors_.size());
   for (const auto& entry : tensors_) order.push_back(&entry);
   std::ranges::stable_sort(order, std::greater<>(), [](const auto* entry) { return value_bytes(entry->second.type); });
   JsonWriter json;

@@ -22,7 +22,9 @@ std::size_t end_of_tree(const TreeEnsembleSpec& spec, std::size_t tree) {
 }
 
 Result<> check_totals(const TreeEnsembleSpec& spec) {
-  const auto refuse = [](std::string what) { return error(ErrorCode::kInvalidArgument, "tree ensemble: " + what); };
+  const auto refuse = [](const std::string& what) {
+    return error(ErrorCode::kInvalidArgument, "tree ensemble: " + what);
+  };
   if (spec.columns == 0 || spec.columns > TreeEnsemble::kColumnsMax)
     return refuse(fmt::format("{} columns; 1 to {} are possible", spec.columns, TreeEnsemble::kColumnsMax));
   if (spec.outputs == 0 || spec.outputs > TreeEnsemble::kOutputsMax)
@@ -255,7 +257,7 @@ void TreeEnsemble::score_block(const float* rows, std::size_t count, float* out)
 
 void TreeEnsemble::score_row(const float* row, float* out) const {
   std::uint32_t* slots = scratch().slots.at_least((plan_->slots + 1) * kBlockRows);
-  float* leaves = scratch().leaves.at_least(plan_->trees.size());
+  float* leaves = scratch().leaves.at_least(plan_->trees.size() + 1);
   double* sums = scratch().sums.at_least(spec_.outputs * kBlockRows);
   slots[0] = 0;  // a leaf without a column reads it
   for (const TreeColumn& column : plan_->columns) {
@@ -266,6 +268,13 @@ void TreeEnsemble::score_row(const float* row, float* out) const {
     if (column.right) *to = missing ? kMissingRight : order_key(x);
   }
   walk_row(*plan_, slots, leaves);
+  if (spec_.outputs == 1 && !plan_->irregular) {
+    // Summed in a register: through memory each addition would wait for the one before to be stored.
+    double sum = spec_.base[0];
+    for (std::size_t t = 0; t < plan_->trees.size(); ++t) sum += leaves[t];
+    transform(&sum, 1, out);
+    return;
+  }
   std::copy(spec_.base.begin(), spec_.base.end(), sums);
   for (std::size_t t = 0; t < plan_->trees.size(); ++t) {
     const PlannedTree& tree = plan_->trees[t];

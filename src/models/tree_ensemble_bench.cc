@@ -1,9 +1,17 @@
-// Rows a second of the tree evaluator, in batches and alone, against its own scalar walk.
+// Rows a second of the tree evaluator, in batches and alone, against its own scalar walk; and of models of other
+// libraries, where ALCEDO_BENCH_MODELS names a folder that bench/tree_peers.py filled.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
 #include <string>
 
 #include "core/check.h"
+#include "models/boosted_import.h"
 #include "models/isolation_forest.h"
 #include "models/random_trees.h"
 #include "models/tree_ensemble.h"
@@ -112,6 +120,74 @@ void BM_Contributions(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(BM_Contributions);
+
+struct ImportedModel {
+  TreeEnsemble trees;
+  std::vector<float> rows;
+};
+
+// NAME.safetensors (a forest of ours), NAME.json or NAME.txt beside NAME.expected.safetensors. What scores differently
+// from its library is not measured.
+void register_imported(const std::filesystem::path& path) {
+  const std::string name = path.stem();
+  const auto fail = [&](const std::string& what) {
+    std::fprintf(stderr, "%s: %s\n", path.c_str(), what.c_str());
+    std::exit(1);
+  };
+  Result<TreeEnsemble> trees = error(ErrorCode::kNotFound, "");
+  if (path.extension() == ".safetensors") {
+    const auto file = TensorFile::read(path);
+    if (!file) fail(file.error().message);
+    trees = TreeEnsemble::load(*file, "forest");
+  } else {
+    auto model = import_boosted(path);
+    if (!model) fail(model.error().message);
+    trees = std::move(model->trees);
+  }
+  if (!trees) fail(trees.error().message);
+  const auto file = TensorFile::read(path.parent_path() / (name + ".expected.safetensors"));
+  if (!file) fail(file.error().message);
+  const std::uint64_t rows_shape[] = {TensorFile::kAnySize, trees->columns()};
+  const auto rows = file->get<float>("rows", rows_shape, FloatPolicy::kAny);
+  if (!rows) fail(rows.error().message);
+  const std::size_t count = rows->size() / trees->columns();
+  const std::uint64_t scores_shape[] = {count, trees->outputs()};
+  const auto scores = file->get<double>("scores", scores_shape);
+  if (!scores) fail(scores.error().message);
+  std::vector<float> got(scores->size());
+  trees->score(*rows, trees->columns(), got);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (!(std::fabs(got[i] - (*scores)[i]) <= 1e-5)) fail("scores differ from those of its library");
+  }
+  const auto model = std::make_shared<ImportedModel>(ImportedModel{std::move(*trees), {rows->begin(), rows->end()}});
+  for (const std::size_t together : {std::size_t{1}, count}) {
+    benchmark::RegisterBenchmark(
+        ("imported/" + name + (together == 1 ? "/alone" : "/batch")).c_str(), [=](benchmark::State& state) {
+          const std::size_t columns = model->trees.columns(), outputs = model->trees.outputs();
+          std::vector<float> out(count * outputs);
+          for (auto _ : state) {
+            for (std::size_t row = 0; row + together <= count; row += together) {
+              model->trees.score(std::span(model->rows).subspan(row * columns, together * columns), columns,
+                                 std::span(out).subspan(row * outputs, together * outputs));
+            }
+            benchmark::DoNotOptimize(out.data());
+          }
+          state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(count));
+        });
+  }
+}
+
+const bool kImported = [] {
+  const char* folder = std::getenv("ALCEDO_BENCH_MODELS");
+  if (folder == nullptr) return false;
+  std::vector<std::filesystem::path> models;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (!entry.path().stem().string().ends_with(".expected")) models.push_back(entry.path());
+  }
+  std::ranges::sort(models);
+  for (const auto& path : models) register_imported(path);
+  return true;
+}();
 
 }  // namespace
 }  // namespace alcedo::models

@@ -50,6 +50,7 @@ void TreeEnsemble::save(TensorFile& file, std::string_view prefix) const {
   field("node.cover", &TreeNode::cover);
   field("node.category_set", &TreeNode::category_set);
   std::vector<std::uint8_t> flags;
+  flags.reserve(spec_.nodes.size());
   for (const TreeNode& node : spec_.nodes) {
     flags.push_back(static_cast<std::uint8_t>((node.default_left ? kDefaultLeft : 0) | (node.set_left ? kSetLeft : 0)));
   }

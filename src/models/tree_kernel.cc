@@ -215,65 +215,47 @@ namespace {
 
 // Trees of one depth lie one after the other, so that with the depth known all their addresses are constants apart.
 template <std::uint32_t kDepth>
-void walk_heaps(const TreePlan& plan, const std::uint32_t* trees, std::size_t count, const std::uint32_t* slots,
-                float* leaf_by_tree) {
-  constexpr std::size_t kTogether = 8;
+void walk_heaps(const TreePlan& plan, const HeapGroup& group, const std::uint32_t* slots, float* leaf_by_tree) {
   constexpr std::size_t kStride = heap_stride(kDepth);
-  for (std::size_t t = 0; t < count; t += kTogether) {
-    const std::size_t root = plan.trees[trees[t]].root;
-    const HeapNode* nodes = plan.heap.data() + root;
-    const float* leaves = plan.heap_leaf.data() + root - (std::size_t{1} << kDepth);
-    if (count - t < kTogether) {
-      for (std::size_t i = 0; i < count - t; ++i) {
-        std::size_t at = 1;
-        for (std::uint32_t level = 0; level < kDepth; ++level)
-          at = heap_step(at, nodes[i * kStride + at].bound, slots[nodes[i * kStride + at].slot]);
-        leaf_by_tree[trees[t + i]] = leaves[i * kStride + at];
-      }
-      return;
-    }
-    std::size_t at[kTogether];
+  const std::uint32_t* trees = plan.heaps.data() + group.first;
+  const std::size_t root = plan.trees[trees[0]].root;
+  const HeapNode* nodes = plan.heap.data() + root;
+  const float* leaves = plan.heap_leaf.data() + root - (std::size_t{1} << kDepth);
+  for (const std::uint32_t* const end = trees + group.trees; trees != end; trees += kTreesTogether) {
+    std::size_t at[kTreesTogether];
 #pragma GCC unroll 8
-    for (std::size_t i = 0; i < kTogether; ++i) at[i] = 1;
+    for (std::size_t i = 0; i < kTreesTogether; ++i) at[i] = 1;
     for (std::uint32_t level = 0; level < kDepth; ++level) {
 #pragma GCC unroll 8
-      for (std::size_t i = 0; i < kTogether; ++i) {
+      for (std::size_t i = 0; i < kTreesTogether; ++i) {
         const HeapNode& node = nodes[i * kStride + at[i]];
         at[i] = heap_step(at[i], node.bound, slots[node.slot]);
       }
     }
 #pragma GCC unroll 8
-    for (std::size_t i = 0; i < kTogether; ++i) leaf_by_tree[trees[t + i]] = leaves[i * kStride + at[i]];
+    for (std::size_t i = 0; i < kTreesTogether; ++i) leaf_by_tree[trees[i]] = leaves[i * kStride + at[i]];
+    nodes += kTreesTogether * kStride;
+    leaves += kTreesTogether * kStride;
   }
 }
 
 void walk_trees(const TreePlan& plan, const std::uint32_t* slots, float* leaf_by_tree) {
-  constexpr std::size_t kTogether = 8;
   const WalkNode* nodes = plan.walk.data();
-  const std::size_t trees = plan.by_depth.size();
-  std::size_t t = 0;
-  for (; t + kTogether <= trees; t += kTogether) {
-    const std::uint32_t* order = plan.by_depth.data() + t;
-    std::size_t at[kTogether];
+  for (std::size_t t = 0; t < plan.by_depth.size(); t += kTreesTogether) {
+    const std::uint32_t* trees = plan.by_depth.data() + t;
+    std::size_t at[kTreesTogether];
 #pragma GCC unroll 8
-    for (std::size_t i = 0; i < kTogether; ++i) at[i] = plan.trees[order[i]].root;
+    for (std::size_t i = 0; i < kTreesTogether; ++i) at[i] = plan.trees[trees[i]].root;
     // The last of the group is the deepest.
-    for (std::uint32_t level = plan.trees[order[kTogether - 1]].depth; level > 0; --level) {
+    for (std::uint32_t level = plan.trees[trees[kTreesTogether - 1]].depth; level > 0; --level) {
 #pragma GCC unroll 8
-      for (std::size_t i = 0; i < kTogether; ++i) {
+      for (std::size_t i = 0; i < kTreesTogether; ++i) {
         const WalkNode& node = nodes[at[i]];
         at[i] = walk_step(at[i], node.step, node.bound, slots[node.slot]);
       }
     }
 #pragma GCC unroll 8
-    for (std::size_t i = 0; i < kTogether; ++i) leaf_by_tree[order[i]] = plan.walk_value[at[i]];
-  }
-  for (; t < trees; ++t) {
-    const PlannedTree& tree = plan.trees[plan.by_depth[t]];
-    std::size_t at = tree.root;
-    for (std::uint32_t level = tree.depth; level > 0; --level)
-      at = walk_step(at, nodes[at].step, nodes[at].bound, slots[nodes[at].slot]);
-    leaf_by_tree[plan.by_depth[t]] = plan.walk_value[at];
+    for (std::size_t i = 0; i < kTreesTogether; ++i) leaf_by_tree[trees[i]] = plan.walk_value[at[i]];
   }
 }
 
@@ -281,15 +263,10 @@ void walk_trees(const TreePlan& plan, const std::uint32_t* slots, float* leaf_by
 
 void walk_row(const TreePlan& plan, const std::uint32_t* slots, float* leaf_by_tree) {
   static_assert(kMaskDepth == 5 && kHeapDepthMax == 10);
-  using Walk = void (*)(const TreePlan&, const std::uint32_t*, std::size_t, const std::uint32_t*, float*);
+  using Walk = void (*)(const TreePlan&, const HeapGroup&, const std::uint32_t*, float*);
   constexpr Walk kWalks[] = {walk_heaps<6>, walk_heaps<7>, walk_heaps<8>, walk_heaps<9>, walk_heaps<10>};
-  for (std::size_t first = 0; first < plan.heaps.size();) {
-    const std::uint32_t depth = plan.trees[plan.heaps[first]].depth;
-    std::size_t end = first + 1;
-    while (end < plan.heaps.size() && plan.trees[plan.heaps[end]].depth == depth) ++end;
-    kWalks[depth - kMaskDepth - 1](plan, plan.heaps.data() + first, end - first, slots, leaf_by_tree);
-    first = end;
-  }
+  for (const HeapGroup& group : plan.heap_groups)
+    kWalks[group.depth - kMaskDepth - 1](plan, group, slots, leaf_by_tree);
   walk_trees(plan, slots, leaf_by_tree);
 }
 

@@ -25,11 +25,33 @@ class Planner {
     const auto depth = [&](std::uint32_t t) { return plan_.trees[t].depth; };
     std::ranges::stable_sort(plan_.by_depth, {}, depth);
     std::ranges::stable_sort(plan_.heaps, {}, depth);
-    for (const std::uint32_t t : plan_.heaps) add_heap(nodes_of(t), plan_.trees[t]);
+    group_heaps();
+    // Whole groups: the last tree of walk is walked again, and gives the same.
+    while (plan_.by_depth.size() % kTreesTogether != 0) plan_.by_depth.push_back(plan_.by_depth.back());
   }
 
  private:
   static constexpr std::uint32_t kNoSlot = UINT32_MAX;
+
+  // Whole groups of one depth: what is missing are trees whose one leaf goes where nobody looks.
+  void group_heaps() {
+    std::vector<std::uint32_t> order;
+    for (std::size_t i = 0; i < plan_.heaps.size(); ++i) {
+      const std::uint32_t t = plan_.heaps[i], depth = plan_.trees[t].depth;
+      if (plan_.heap_groups.empty() || plan_.heap_groups.back().depth != depth)
+        plan_.heap_groups.push_back({depth, static_cast<std::uint32_t>(order.size()), 0});
+      order.push_back(t);
+      add_heap(nodes_of(t), plan_.trees[t]);
+      ++plan_.heap_groups.back().trees;
+      if (i + 1 < plan_.heaps.size() && plan_.trees[plan_.heaps[i + 1]].depth == depth) continue;
+      for (; plan_.heap_groups.back().trees % kTreesTogether != 0; ++plan_.heap_groups.back().trees) {
+        order.push_back(static_cast<std::uint32_t>(plan_.trees.size()));
+        plan_.heap.resize(plan_.heap.size() + heap_stride(depth), {UINT32_MAX, 0});
+        plan_.heap_leaf.resize(plan_.heap.size(), 0);
+      }
+    }
+    plan_.heaps = std::move(order);
+  }
 
   std::span<const TreeNode> nodes_of(std::size_t t) const {
     const std::size_t first = spec_.trees[t].first_node;
@@ -86,6 +108,7 @@ class Planner {
         add_masks(nodes, tree);
       }
     }
+    plan_.irregular = plan_.irregular || tree.irregular;
     plan_.trees.push_back(tree);
   }
 

@@ -12,6 +12,8 @@ namespace alcedo::models {
 
 /// Rows are scored in blocks of this many, as columns of a matrix of slots.
 inline constexpr std::size_t kBlockRows = 64;
+/// Trees that walk together for a row alone, each waiting for its own loads.
+inline constexpr std::size_t kTreesTogether = 8;
 /// Inner nodes whose decisions fit one mask of 32 leaves.
 inline constexpr std::size_t kMaskNodes = 31;
 
@@ -69,8 +71,14 @@ struct MaskNode {
   std::uint32_t left;
 };
 
+/// Trees of one depth in TreePlan::heaps, a multiple of kTreesTogether.
+struct HeapGroup {
+  std::uint32_t depth = 0, first = 0, trees = 0;
+};
+
 struct TreePlan {
   std::size_t slots = 0;
+  bool irregular = false;  // whether any tree is
   std::vector<TreeColumn> columns;
   std::vector<PlannedTree> trees;
   std::vector<MaskNode> masks;
@@ -81,7 +89,8 @@ struct TreePlan {
   std::vector<HeapNode> heap;
   std::vector<float> heap_leaf;
   std::vector<std::uint32_t> by_depth;  // regular trees in walk, for a row alone: those of like depth walk together
-  std::vector<std::uint32_t> heaps;     // trees in heap, by depth, in the order in which they lie there
+  std::vector<std::uint32_t> heaps;     // trees in heap, as they lie there; trees.size() where a group is filled up
+  std::vector<HeapGroup> heap_groups;
 };
 
 /// `spec` must be one that TreeEnsemble::create() accepts.
@@ -93,7 +102,8 @@ void fill_slots(const TreePlan& plan, const float* rows, std::size_t columns, st
 /// Adds the leaf of each of kBlockRows rows in a regular tree to sums.
 void add_tree(const TreePlan& plan, const PlannedTree& tree, const std::uint32_t* slots, double* sums);
 
-/// The leaf value of each regular tree for one row, whose slots lie one after the other.
+/// The leaf value of each regular tree for one row, whose slots lie one after the other. One place more than there are
+/// trees is written.
 void walk_row(const TreePlan& plan, const std::uint32_t* slots, float* leaf_by_tree);
 
 /// Highway's names of the instruction sets that this processor and this build have, best first; use_tree_target() of
