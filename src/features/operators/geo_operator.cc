@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include "features/deviation.h"
 #include "features/operators/sphere.h"
@@ -51,14 +52,21 @@ class GeoOperator final : public Operator {
         half_life_ms_(static_cast<double>(spec.half_life_ms)),
         min_history_(spec.min_history) {}
 
+  void prepare(const EventBatch& batch, std::span<const std::uint32_t> rows) override {
+    prepared_.resize(rows.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const double latitude = batch.number(rows[i], latitude_);
+      const double longitude = batch.number(rows[i], longitude_);
+      // NaN fails both comparisons.
+      const bool known = std::fabs(latitude) <= 90 && std::fabs(longitude) <= 180;
+      prepared_[i] = {unit_vector(known ? latitude : 0, known ? longitude : 0), known};
+    }
+  }
+
   void update(std::byte* bytes, const EventView& event, std::span<float> out) override {
     auto& state = *reinterpret_cast<GeoState*>(bytes);
-    const double latitude = event.batch.number(event.row, latitude_);
-    const double longitude = event.batch.number(event.row, longitude_);
-    // NaN fails both comparisons.
-    const bool known = std::fabs(latitude) <= 90 && std::fabs(longitude) <= 180;
+    const auto& [place, known] = prepared_[event.prepared];
     out[kPlaces] = static_cast<float>(state.places);
-    const UnitVector place = known ? unit_vector(latitude, longitude) : UnitVector{};
     // Unlike the entity's clock this is the time of its newest place.
     const bool newest = state.places == 0 || event.time_ms >= state.last_ms;
     double home_km = 0;
@@ -117,10 +125,16 @@ class GeoOperator final : public Operator {
     if (state.places != 0xFFFFFFFF) ++state.places;
   }
 
+  struct Prepared {
+    UnitVector place;
+    bool known;
+  };
+
   std::uint32_t latitude_;
   std::uint32_t longitude_;
   double half_life_ms_;
   std::uint32_t min_history_;
+  std::vector<Prepared> prepared_;
 };
 
 }  // namespace
