@@ -193,7 +193,7 @@ struct KeyedStage::Impl {
                     std::uint32_t epoch);
   Result<> fill(std::uint32_t handle, const PartSources& sources, std::string_view row, std::uint32_t epoch);
 
-  void prefetch_parts(const std::byte* record, std::int64_t time_ms) const;
+  void prefetch_parts(const std::byte* record, const EventBatch& batch, std::uint32_t row) const;
   void update(std::uint32_t entity, const EventBatch& batch, std::uint32_t row, std::size_t prepared,
               const GlobalBaselines& global, std::uint32_t snapshot, std::span<float> out);
   void read_values(EntityHeader& header, const EventBatch& batch, std::uint32_t row);
@@ -205,7 +205,8 @@ struct KeyedStage::Impl {
                         std::span<float> out);
 };
 
-void KeyedStage::Impl::prefetch_parts(const std::byte* record, std::int64_t time_ms) const {
+void KeyedStage::Impl::prefetch_parts(const std::byte* record, const EventBatch& batch, std::uint32_t row) const {
+  const std::int64_t time_ms = batch.header(row).time_ms;
   const std::int64_t clock_ms = reinterpret_cast<const EntityHeader*>(record)->clock_ms;
   const auto ring_parts = [&]<typename Totals>(const NumberRings& number, const Totals&) {
     for (const auto& window : number.rings) {
@@ -221,7 +222,7 @@ void KeyedStage::Impl::prefetch_parts(const std::byte* record, std::int64_t time
     if (number.kind == RingKind::kMoments) ring_parts(number, MomentTotals{});
   }
   for (std::size_t i = 0; i < operators.size(); ++i)
-    operators[i]->prefetch(record + program.operators[i].offset, time_ms);
+    operators[i]->prefetch(record + program.operators[i].offset, batch, row);
   for (const DeviationStep& step : program.deviations) {
     if (step.method == DeviationMethod::kQuartiles)
       quartiles.prefetch(*reinterpret_cast<const QuartileState*>(record + step.offset));
@@ -405,7 +406,7 @@ void KeyedStage::process(const EventBatch& batch, std::span<const std::uint32_t>
   };
   const auto prefetch_parts = [&](std::size_t i) {
     const std::uint32_t entity = found[i % kFound];
-    if (entity != kNoEntity) impl.prefetch_parts(impl.records.at(entity), batch.header(rows[i]).time_ms);
+    if (entity != kNoEntity) impl.prefetch_parts(impl.records.at(entity), batch, rows[i]);
   };
   const auto update = [&](std::size_t i) {
     const std::uint32_t entity = found[i % kFound];

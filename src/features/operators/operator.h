@@ -54,8 +54,8 @@ struct OperatorColumn {
 class Operator {
  public:
   virtual ~Operator() = default;
-  /// Starts the cache misses of update().
-  virtual void prefetch(const std::byte* /*state*/, std::int64_t /*time_ms*/) const {}
+  /// Starts the cache misses of update() for this row. The state may be a few events old by then.
+  virtual void prefetch(const std::byte* /*state*/, const EventBatch& /*batch*/, std::uint32_t /*row*/) const {}
   /// What update() of these rows needs of their events alone: calculated for many at once, nothing waits for anything.
   /// Their update()s follow before the next prepare().
   virtual void prepare(const EventBatch& /*batch*/, std::span<const std::uint32_t> /*rows*/) {}
