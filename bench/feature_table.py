@@ -109,7 +109,7 @@ def main():
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     text = table(report)
-    before, rest = page.split(BEGIN, 1)
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN, 1)
     PAGE.write_text(before + BEGIN + "\n" + text + "\n" + END + rest.split(END, 1)[1], encoding="utf-8")
     print(text)
     print(f"\nresults in {path}; the table is in {PAGE.relative_to(ROOT)}", file=sys.stderr)
