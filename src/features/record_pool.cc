@@ -1,8 +1,5 @@
-// Chunks come from mmap, aligned to 2 MB, because a huge page can back nothing else; smaller first chunks come from the
-// heap.
+// Chunks are whole huge pages; smaller first chunks come from the heap.
 #include "features/record_pool.h"
-
-#include <sys/mman.h>
 
 #include <bit>
 #include <cstdlib>
@@ -11,6 +8,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "features/huge_pages.h"
 
 namespace alcedo::features {
 namespace {
@@ -23,27 +21,14 @@ std::byte* allocate_chunk(std::size_t bytes) {
     if (memory == nullptr) throw std::bad_alloc();
     return static_cast<std::byte*>(memory);
   }
-  // Twice the size holds an aligned chunk wherever it lands; the rest goes back at once, so that neighbours join into
-  // one mapping.
-  constexpr std::size_t kSize = RecordPool::kChunkBytes;
-  void* mapped = mmap(nullptr, 2 * kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapped == MAP_FAILED) throw std::bad_alloc();
-  const std::size_t begin = reinterpret_cast<std::uintptr_t>(mapped);
-  const std::size_t aligned = (begin + kSize - 1) / kSize * kSize;
-  auto* chunk = static_cast<std::byte*>(mapped) + (aligned - begin);
-  if (aligned > begin) munmap(mapped, aligned - begin);
-  if (aligned - begin < kSize) munmap(chunk + kSize, kSize - (aligned - begin));
-#ifdef MADV_HUGEPAGE
-  madvise(chunk, kSize, MADV_HUGEPAGE);  // a wish: without huge pages everything works, slower
-#endif
-  return chunk;
+  return map_huge_pages(RecordPool::kChunkBytes);
 }
 
 void free_chunk(std::byte* chunk, std::size_t bytes) {
   if (bytes < RecordPool::kChunkBytes) {
     std::free(chunk);
   } else {
-    munmap(chunk, RecordPool::kChunkBytes);
+    unmap_huge_pages(chunk, RecordPool::kChunkBytes);
   }
 }
 

@@ -1,6 +1,5 @@
-// Events are worked off in order, while the cache misses of the groups behind them are under way: first the keys'
-// slots, then the entities' records, then what the records point to. In groups, because many misses are then started at
-// once.
+// Events are worked off in order, while the cache misses of those behind them are under way: first the keys' slots,
+// then the entities' records, then what the records point to.
 #include "features/stage.h"
 
 #include <fmt/format.h>
@@ -194,9 +193,9 @@ struct KeyedStage::Impl {
                     std::uint32_t epoch);
   Result<> fill(std::uint32_t handle, const PartSources& sources, std::string_view row, std::uint32_t epoch);
 
-  void prefetch_parts(const std::byte* record, std::int64_t time_ms) const;
-  void update(std::uint32_t entity, const EventBatch& batch, std::uint32_t row, const GlobalBaselines& global,
-              std::uint32_t snapshot, std::span<float> out);
+  void prefetch_parts(const std::byte* record, const EventBatch& batch, std::uint32_t row) const;
+  void update(std::uint32_t entity, const EventBatch& batch, std::uint32_t row, std::size_t prepared,
+              const GlobalBaselines& global, std::uint32_t snapshot, std::span<float> out);
   void read_values(EntityHeader& header, const EventBatch& batch, std::uint32_t row);
   template <typename Totals>
   void update_rings(const NumberRings& number, std::byte* record, std::int64_t time_ms, bool moves,
@@ -206,11 +205,15 @@ struct KeyedStage::Impl {
                         std::span<float> out);
 };
 
-void KeyedStage::Impl::prefetch_parts(const std::byte* record, std::int64_t time_ms) const {
+void KeyedStage::Impl::prefetch_parts(const std::byte* record, const EventBatch& batch, std::uint32_t row) const {
+  const std::int64_t time_ms = batch.header(row).time_ms;
+  const std::int64_t clock_ms = reinterpret_cast<const EntityHeader*>(record)->clock_ms;
   const auto ring_parts = [&]<typename Totals>(const NumberRings& number, const Totals&) {
     for (const auto& window : number.rings) {
       const auto& ring = *reinterpret_cast<const Ring<Totals>*>(record + window.offset);
-      rings.prefetch(ring, lengths[window.grain].bucket_of(time_ms));
+      if (ring.slab() == 0) continue;
+      const BucketLength& length = lengths[window.grain];
+      rings.prefetch(ring, length.bucket_of(clock_ms), length.bucket_of(std::max(time_ms, clock_ms)));
     }
   };
   for (const NumberRings& number : program.rings) {
@@ -219,7 +222,7 @@ void KeyedStage::Impl::prefetch_parts(const std::byte* record, std::int64_t time
     if (number.kind == RingKind::kMoments) ring_parts(number, MomentTotals{});
   }
   for (std::size_t i = 0; i < operators.size(); ++i)
-    operators[i]->prefetch(record + program.operators[i].offset, time_ms);
+    operators[i]->prefetch(record + program.operators[i].offset, batch, row);
   for (const DeviationStep& step : program.deviations) {
     if (step.method == DeviationMethod::kQuartiles)
       quartiles.prefetch(*reinterpret_cast<const QuartileState*>(record + step.offset));
@@ -322,7 +325,7 @@ void KeyedStage::Impl::update_deviation(const DeviationStep& step, std::byte* re
   }
 }
 
-void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std::uint32_t row,
+void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std::uint32_t row, std::size_t prepared,
                               const GlobalBaselines& global, std::uint32_t snapshot, std::span<float> out) {
   std::byte* record = records.at(entity);
   tracker->note_change(entity, record);
@@ -359,7 +362,7 @@ void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std
     }
   }
   const auto metric_step = static_cast<double>(batch.header(row).step);
-  EventView view{batch, row, time_ms, header.clock_ms, first, in_order};
+  EventView view{batch, row, time_ms, header.clock_ms, first, in_order, prepared};
   for (std::size_t i = 0; i < operators.size(); ++i) {
     const OperatorStep& step = program.operators[i];
     view.value = step.value < 0 ? kMissing : values[static_cast<std::size_t>(step.value)];
@@ -403,21 +406,34 @@ void KeyedStage::process(const EventBatch& batch, std::span<const std::uint32_t>
   };
   const auto prefetch_parts = [&](std::size_t i) {
     const std::uint32_t entity = found[i % kFound];
-    if (entity != kNoEntity) impl.prefetch_parts(impl.records.at(entity), batch.header(rows[i]).time_ms);
+    if (entity != kNoEntity) impl.prefetch_parts(impl.records.at(entity), batch, rows[i]);
   };
   const auto update = [&](std::size_t i) {
     const std::uint32_t entity = found[i % kFound];
-    if (entity != kNoEntity) impl.update(entity, batch, rows[i], global, snapshots[rows[i]], out.row(rows[i]));
+    if (entity != kNoEntity)
+      impl.update(entity, batch, rows[i], i % kGroup, global, snapshots[rows[i]], out.row(rows[i]));
   };
-  const auto for_group = [&](std::size_t group, const auto& step) {
-    for (std::size_t i = group * kGroup; i < std::min((group + 1) * kGroup, rows.size()); ++i) step(i);
-  };
-  const std::size_t groups = (rows.size() + kGroup - 1) / kGroup;
-  for (std::size_t group = 0; group < groups + 3; ++group) {
-    for_group(group, prefetch_slot);
-    if (group >= 1) for_group(group - 1, find);
-    if (group >= 2 && rows.size() > 1) for_group(group - 2, prefetch_parts);
-    if (group >= 3) for_group(group - 3, update);
+  const std::size_t n = rows.size();
+  if (n == 1) {  // there is nothing to do meanwhile
+    find(0);
+    for (const auto& one : impl.operators) one->prepare(batch, rows);
+    update(0);
+    return;
+  }
+  for (std::size_t begin = 0; begin < n + 3 * kGroup; begin += kGroup) {
+    const auto for_group = [&](std::size_t ahead, const auto& step) {
+      if (begin < ahead * kGroup) return;
+      const std::size_t first = begin - ahead * kGroup;
+      for (std::size_t i = first; i < std::min(first + kGroup, n); ++i) step(i);
+    };
+    for_group(0, prefetch_slot);
+    for_group(1, find);
+    for_group(2, prefetch_parts);
+    if (begin >= 3 * kGroup) {
+      const std::size_t first = begin - 3 * kGroup;
+      for (const auto& one : impl.operators) one->prepare(batch, rows.subspan(first, std::min(kGroup, n - first)));
+    }
+    for_group(3, update);
   }
 }
 

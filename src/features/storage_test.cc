@@ -59,7 +59,7 @@ TEST(KeyTableTest, FindsEveryKeyAgain) {
     ASSERT_EQ(table.find_or_add(keys[i], [] { return 0U; }, added), i);
     ASSERT_FALSE(added);
   }
-  EXPECT_LT(table.reserved_bytes(), keys.size() * 56);
+  EXPECT_LT(table.reserved_bytes(), keys.size() * 64);
 }
 
 TEST(KeyTableTest, ErasedKeysAreGoneAndTheOthersStay) {

@@ -198,13 +198,22 @@ class RingStore {
     add(ring.totals, x, shift);
   }
 
+  /// Starts the cache misses of advance(ring, from, to) and of an event in bucket `to` >= `from`.
   template <typename Totals>
-  void prefetch(const Ring<Totals>& ring, std::int64_t bucket_id) const {
-    if (ring.slab() == 0) return;
+  void prefetch(const Ring<Totals>& ring, std::int64_t from, std::int64_t to) const {
+    if (ring.slab() == 0 || to - from >= kBuckets) return;
     const Totals* const buckets = slab_of(ring);
-    __builtin_prefetch(buckets + rank(ring, std::uint64_t{1} << (bucket_id & 63)), 1);
-    // And the one that is the first to leave when this is the newest.
-    __builtin_prefetch(buckets + rank(ring, std::uint64_t{1} << ((bucket_id - kBuckets) & 63)));
+    const auto touch = [](const Totals* bucket) { __builtin_prefetch(bucket, 1); };
+    if (size_class(ring) <= kReadWholeLog2) {
+      const std::size_t bytes = sizeof(Totals) << size_class(ring);
+      for (std::size_t at = 0; at < bytes; at += 64)
+        __builtin_prefetch(reinterpret_cast<const std::byte*>(buckets) + at, 1);
+      return;
+    }
+    touch(buckets + rank(ring, std::uint64_t{1} << (to & 63)));
+    // What leaves first is what is oldest.
+    const std::uint64_t oldest = first_from(ring.occupied, (from - (kBuckets - 1)) & 63);
+    touch(buckets + rank(ring, oldest));
   }
 
   /// Calls `f(totals)` for each occupied bucket, in the order of the bits of `occupied`.
@@ -250,6 +259,14 @@ class RingStore {
   static constexpr std::uint32_t kPlaceMask = (1U << kClassShift) - 1;
   static constexpr int kDense = 6;
   static constexpr int kSmallestBytesLog2 = 3;
+  static constexpr int kReadWholeLog2 = 3;  // of slabs of up to 8 buckets most lines are touched
+
+  /// The first bit of `bits` (not 0) from `place` on, around.
+  static std::uint64_t first_from(std::uint64_t bits, std::int64_t place) {
+    const std::uint64_t behind = bits & (~std::uint64_t{0} << place);
+    const std::uint64_t from = behind != 0 ? behind : bits;
+    return from & -from;
+  }
 
   template <typename Totals>
   RecordPool& pool(int size_class) {

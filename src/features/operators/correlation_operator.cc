@@ -34,7 +34,7 @@ class CorrelationOperator final : public Operator {
     for (const std::string& metric : spec.metrics) metrics_.push_back(hash64(metric));
   }
 
-  void prefetch(const std::byte* bytes, std::int64_t /*time_ms*/) const override {
+  void prefetch(const std::byte* bytes, const EventBatch& /*batch*/, std::uint32_t /*row*/) const override {
     const auto& state = *reinterpret_cast<const CorrelationState*>(bytes);
     if (state.slab == 0) return;
     const std::byte* slab = pool_.at(state.slab - 1);

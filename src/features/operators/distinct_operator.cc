@@ -13,6 +13,7 @@
 
 #include "core/hash.h"
 #include "core/time.h"
+#include "features/operators/unit_mask.h"
 #include "features/operators/window_spans.h"
 #include "features/record_pool.h"
 
@@ -32,12 +33,23 @@ struct DistinctState {
   std::uint32_t spare_2;
 };
 
-struct ValueTime {
-  std::uint32_t tag;
-  std::uint32_t unit;  // of the newest event with the value; unit_from()
+// The values of a list: their tags and units (of the newest event with the value; unit_from()), side by side.
+struct List {
+  std::uint32_t* tags;
+  std::uint32_t* units;
 };
 
-struct Sketch {
+// How many rows each rank occupies in one window, kept up as cells come and leave: most events change few of them.
+struct WindowRows {
+  std::int64_t newest;    // bucket
+  std::uint64_t buckets;  // bit (bucket & 63): those that cells came to
+  float number;           // estimated of `occupied`
+  std::uint32_t known;    // whether it is
+  std::uint8_t occupied[kRanks];
+  std::uint8_t in_bucket[64][kRanks];  // of which by the bucket of the cell's unit, bucket & 63
+};
+
+struct Sketch {                       // behind it a WindowRows for each window
   std::int64_t base;                  // the unit that a cell holds as 1
   std::int64_t forgotten;             // newest unit of the values that the list forgot
   std::int32_t cells[kRanks][kRows];  // newest unit - base + 1; 0: never
@@ -45,12 +57,11 @@ struct Sketch {
 constexpr std::int64_t kRebaseAt = std::int64_t{1} << 30;
 
 std::uint32_t capacity(std::uint8_t list_class) { return list_class == 0 ? 0 : kFirstValues << (list_class - 1); }
+constexpr std::size_t list_bytes(std::uint32_t values) { return values * 2 * sizeof(std::uint32_t); }
 
-void add_to(Sketch& sketch, std::uint32_t tag, std::int64_t unit) {
-  const std::uint32_t row = tag % kRows;
-  const auto rank = std::min(static_cast<std::uint32_t>(std::countl_zero(tag)), kRanks - 1);
-  std::int32_t& cell = sketch.cells[rank][row];
-  cell = std::max(cell, static_cast<std::int32_t>(unit - sketch.base + 1));
+std::uint32_t tag_of(std::uint64_t hash) { return static_cast<std::uint32_t>(mix64(hash) >> 32U); }
+std::uint32_t rank_of(std::uint32_t tag) {
+  return std::min(static_cast<std::uint32_t>(std::countl_zero(tag)), kRanks - 1);
 }
 
 // Keeps cells within 32 bits; what lies before `oldest` is in no window any more.
@@ -62,45 +73,91 @@ void rebase(Sketch& sketch, std::int64_t oldest) {
   sketch.base = oldest;
 }
 
-// Of n values each falls into one cell: a given one of rank r with probability p(r) = 2^-(r + 1) / rows, so it is empty
-// with exp(-n p). The likeliest n is the root of
+// Of n values each falls into one cell: a given one of rank r with probability p(r) = 2^-(r + 1) / rows (the last two
+// ranks are equally likely), so it is empty with exp(-n p). The likeliest n is the root of
 //   sum over r of  occupied p / (exp(n p) - 1)  -  (rows - occupied) p,
-// which falls and is convex in n, so that Newton's steps end up below the root and climb.
-double likeliest_number(const std::uint32_t (&occupied)[kRanks]) {
-  constexpr double kLast = 1.0 / (std::uint64_t{kRows} << (kRanks - 1));
-  const auto probability = [](std::uint32_t rank) { return rank == kRanks - 1 ? kLast : 0.5 / kRows / (1U << rank); };
-  double empty = 0;
-  std::uint32_t middle = 0;  // the rank that is nearest to half full says about how many there are
-  for (std::uint32_t rank = 0; rank < kRanks; ++rank) {
-    empty += (kRows - occupied[rank]) * probability(rank);
-    const auto off = [&](std::uint32_t r) { return std::abs(static_cast<int>(2 * occupied[r]) - int{kRows}); };
-    if (off(rank) < off(middle)) middle = rank;
-  }
-  const double share_empty = std::max(0.5, static_cast<double>(kRows - occupied[middle])) / kRows;
-  double n = std::max(1.0, -std::log(share_empty) / probability(middle));
-  if (empty == 0) return n;  // every cell is occupied: no root
-  for (int step = 0; step < 32; ++step) {
-    double value = -empty;
-    double slope = 0;
-    double grown = std::expm1(n * kLast);  // exp(n p) - 1 of the rank at hand; (1 + e)^2 - 1 = e (e + 2)
-    for (std::uint32_t rank = kRanks; rank-- > 0 && grown < 1e6;) {
-      if (occupied[rank] != 0) {
-        const double p = probability(rank);
-        const double inverse = 1 / grown;
-        const double term = occupied[rank] * p * inverse;
-        value += term;
-        slope -= term * p * (1 + inverse);
+// which falls in n. It is looked for on a grid of kSteps numbers an octave, and between two of them on a straight line:
+// within 0.1 % of the root.
+class LikeliestNumber {
+ public:
+  LikeliestNumber() {
+    for (int at = 0; at < kGrid; ++at) numbers_[at] = std::exp2(static_cast<double>(at) / kSteps);
+    for (int octave = -static_cast<int>(kLast); octave <= kGrid / kSteps; ++octave) {
+      for (int step = 0; step < kSteps; ++step) {
+        const double n_p = std::exp2(octave + static_cast<double>(step) / kSteps) * kFirst;
+        inverses_[step][octave + static_cast<int>(kLast)] = 1 / std::expm1(n_p);
       }
-      if (rank < kRanks - 1) grown *= grown + 2;  // the last two ranks are equally likely
     }
-    const double next = slope == 0 ? n : std::max(n / 4, n - value / slope);
-    // Each step squares what is left of the error.
-    const bool done = std::fabs(next - n) <= 1e-3 * n;
-    n = next;
-    if (done) break;
+    for (std::uint32_t occupied = 0; occupied <= kRows; ++occupied) {
+      const double share_empty = std::max(0.5, static_cast<double>(kRows - occupied)) / kRows;
+      from_rows_[occupied] = -std::log(share_empty) / kFirst;
+    }
   }
-  return n;
-}
+
+  double of(const std::uint8_t (&occupied)[kRanks]) const {
+    double weights[kLast + 1];  // occupied p, the last two ranks together
+    double empty = 0;
+    std::uint32_t middle = 0;  // the rank that is nearest to half full says about how many there are
+    int nearest = kRows + 1;
+    double p = kFirst;
+    for (std::uint32_t rank = 0; rank < kRanks; ++rank) {
+      const int rows = occupied[rank];
+      if (rank <= kLast) {
+        weights[rank] = rows * p;
+      } else {
+        p += p;  // as likely as the rank before
+        weights[kLast] += rows * p;
+      }
+      empty += (static_cast<int>(kRows) - rows) * p;
+      const int off = std::abs(2 * rows - static_cast<int>(kRows));
+      if (off < nearest) {
+        nearest = off;
+        middle = rank;
+      }
+      p *= 0.5;
+    }
+    const double guess =
+        std::max(1.0, std::ldexp(from_rows_[occupied[middle]], static_cast<int>(std::min(middle, kLast))));
+    if (empty == 0) return guess;  // every cell is occupied: no root
+    const auto value = [&](int at) {
+      const double* const inverses = &inverses_[at % kSteps][at / kSteps];
+      double sum = -empty;
+      for (std::uint32_t rank = 0; rank <= kLast; ++rank) sum += weights[rank] * inverses[kLast - rank];
+      return sum;
+    };
+    int octave = 0;
+    const double part = std::frexp(guess, &octave);  // in [0.5, 1)
+    const int near = (octave - 1) * kSteps + static_cast<int>((2 * part - 1) * kSteps);
+    int at = std::clamp(near, 0, kGrid - 2);
+    double here = value(at);
+    if (here > 0) {
+      for (double next; at < kGrid - 2; ++at, here = next) {
+        next = value(at + 1);
+        if (next <= 0) return between(at, here, next);
+      }
+      return numbers_[at];
+    }
+    for (double before; at > 0; --at, here = before) {
+      before = value(at - 1);
+      if (before > 0) return between(at - 1, before, here);
+    }
+    return numbers_[0];
+  }
+
+ private:
+  static constexpr int kSteps = 16;
+  static constexpr int kGrid = 24 * kSteps;           // up to 2^24
+  static constexpr std::uint32_t kLast = kRanks - 2;  // the last rank that is half as likely as the one before
+  static constexpr double kFirst = 0.5 / kRows;
+
+  double between(int at, double above, double below) const {
+    return numbers_[at] + (numbers_[at + 1] - numbers_[at]) * (above / (above - below));
+  }
+
+  double numbers_[kGrid];
+  double inverses_[kSteps][kLast + 1 + kGrid / kSteps];  // of exp(n p) - 1, by n p's step and octave
+  double from_rows_[kRows + 1];                          // the number that so many of the first rank's rows say
+};
 
 class DistinctOperator final : public Operator {
  public:
@@ -108,30 +165,41 @@ class DistinctOperator final : public Operator {
       : other_key_(static_cast<std::uint32_t>(spec.other_key)),
         including_(spec.including),
         spans_(spec.windows_ms),
-        first_(spans_.size()) {}
+        first_(spans_.size()),
+        newest_(spans_.size()),
+        sketches_(sizeof(Sketch) + spans_.size() * sizeof(WindowRows)) {}
 
-  void prefetch(const std::byte* bytes, std::int64_t /*time_ms*/) const override {
+  void prefetch(const std::byte* bytes, const EventBatch& batch, std::uint32_t row) const override {
     const auto& state = *reinterpret_cast<const DistinctState*>(bytes);
     if (state.list_class != 0) {
       const std::byte* list = lists_[state.list_class - 1].at(state.list);
-      for (std::uint32_t at = 0; at < state.known * sizeof(ValueTime); at += 64) __builtin_prefetch(list + at, 1);
+      for (std::size_t at = 0; at < list_bytes(capacity(state.list_class)); at += 64) __builtin_prefetch(list + at, 1);
     }
-    // The rest is read in a row, which the processor sees.
-    if (state.sketch != 0) __builtin_prefetch(sketches_.at(state.sketch - 1), 1);
+    if (state.sketch == 0) return;
+    const std::uint32_t tag = tag_of(batch.key(row, other_key_).hash);
+    const Sketch& sketch = sketch_of(state);
+    __builtin_prefetch(&sketch, 1);
+    __builtin_prefetch(&sketch.cells[rank_of(tag)][tag % kRows], 1);
+    const WindowRows* const all = rows_of(state);
+    const std::int64_t unit = spans_.unit_of(batch.header(row).time_ms);
+    for (std::size_t window = 0; window < spans_.size(); ++window) {
+      const WindowRows& rows = all[window];
+      const std::int64_t bucket = spans_.bucket(window, unit);
+      __builtin_prefetch(&rows, 1);
+      __builtin_prefetch(&rows.in_bucket[bucket & 63], 1);
+      __builtin_prefetch(&rows.in_bucket[(bucket - kBuckets) & 63], 1);
+    }
   }
 
   void update(std::byte* bytes, const EventView& event, std::span<float> out) override {
     auto& state = *reinterpret_cast<DistinctState*>(bytes);
     const std::int64_t clock = spans_.unit_of(std::max(event.clock_ms, event.time_ms));
-    for (std::size_t window = 0; window < first_.size(); ++window) first_[window] = spans_.first(window, clock);
-    const std::int64_t oldest = oldest_at(clock);
-    forget_before(state, oldest, spans_.unit_of(event.clock_ms), clock);
+    move_to(clock);
+    forget_before(state, spans_.unit_of(event.clock_ms), clock);
     if (!including_) read(state, clock, out);
     const std::uint64_t hash = event.batch.key(event.row, other_key_).hash;
     const std::int64_t unit = spans_.unit_of(event.time_ms);
-    if (hash != 0 && unit >= oldest) {
-      add(state, static_cast<std::uint32_t>(mix64(hash) >> 32U), unit, oldest, clock);
-    }
+    if (hash != 0 && unit >= oldest_) add(state, tag_of(hash), unit, clock);
     if (including_) read(state, clock, out);
   }
 
@@ -142,18 +210,22 @@ class DistinctOperator final : public Operator {
     if (state.known == 0) return;
     const std::int64_t clock = spans_.unit_of(clock_ms);
     const auto age_of = [&](std::int64_t unit) { return static_cast<std::uint64_t>(clock - unit); };
-    std::array<ValueTime, kDistinctExact> values;
-    const auto end = std::copy_n(list_of(state), state.known, values.begin());
-    std::sort(values.begin(), end, [](const ValueTime& a, const ValueTime& b) { return a.tag < b.tag; });
+    const List list = list_of(state);
+    std::array<std::pair<std::uint32_t, std::uint32_t>, kDistinctExact> values;
+    for (std::uint32_t i = 0; i < state.known; ++i) values[i] = {list.tags[i], list.units[i]};
+    std::sort(values.begin(), values.begin() + state.known);
     writer.u8(state.known);
-    for (auto value = values.begin(); value != end; ++value) {
-      writer.u32(value->tag);
-      writer.varint(age_of(unit_from(value->unit, clock)));
+    for (std::uint32_t i = 0; i < state.known; ++i) {
+      writer.u32(values[i].first);
+      writer.varint(age_of(unit_from(values[i].second, clock)));
     }
     if (state.sketch == 0) return;
     const Sketch& sketch = sketch_of(state);
     writer.varint(age_of(sketch.forgotten));
-    const std::int64_t least = std::max<std::int64_t>(1, oldest_at(clock) - sketch.base + 1);
+    std::int64_t oldest = clock;
+    for (std::size_t window = 0; window < spans_.size(); ++window)
+      oldest = std::min(oldest, spans_.first(window, clock));
+    const std::int64_t least = std::max<std::int64_t>(1, oldest - sketch.base + 1);
     for (const auto& rank : sketch.cells) {
       std::uint64_t rows = 0;
       for (std::uint32_t row = 0; row < kRows; ++row) rows |= std::uint64_t{rank[row] >= least} << row;
@@ -170,27 +242,30 @@ class DistinctOperator final : public Operator {
     if (reader.left() == 0) return;
     auto& state = *reinterpret_cast<DistinctState*>(bytes);
     const std::int64_t clock = spans_.unit_of(clock_ms);
-    const std::int64_t oldest = oldest_at(clock);
-    const auto age_max = static_cast<std::uint64_t>(clock - oldest);
+    move_to(clock);
+    const auto age_max = static_cast<std::uint64_t>(clock - oldest_);
     const std::uint32_t known = reader.u8();
     if (known == 0 || known > kDistinctExact)
       return reader.refuse(fmt::format("has {} values; expected 1 to {}", known, kDistinctExact));
-    std::array<ValueTime, kDistinctExact> values;
+    std::array<std::uint32_t, kDistinctExact> tags;
+    std::array<std::uint32_t, kDistinctExact> units;
     std::uint64_t longest = 0;
     for (std::uint32_t i = 0; i < known && reader.ok(); ++i) {
-      values[i].tag = reader.u32();
+      tags[i] = reader.u32();
       const std::uint64_t age = reader.varint();
       if (age > age_max) return reader.refuse("has a value that is in no window");
-      if (i != 0 && values[i].tag <= values[i - 1].tag) return reader.refuse("lists its values out of order");
-      values[i].unit = static_cast<std::uint32_t>(clock - static_cast<std::int64_t>(age));
+      if (i != 0 && tags[i] <= tags[i - 1]) return reader.refuse("lists its values out of order");
+      units[i] = static_cast<std::uint32_t>(clock - static_cast<std::int64_t>(age));
       longest = std::max(longest, age);
     }
     if (!reader.ok()) return;
     while (capacity(state.list_class) < known) ++state.list_class;
     state.list = lists_[state.list_class - 1].allocate();
     state.known = static_cast<std::uint8_t>(known);
-    std::copy_n(values.begin(), known, list_of(state));
-    if (reader.left() != 0) load_sketch(state, clock, oldest, longest, reader);
+    const List list = list_of(state);
+    std::copy_n(tags.begin(), known, list.tags);
+    std::copy_n(units.begin(), known, list.units);
+    if (reader.left() != 0) load_sketch(state, clock, longest, reader);
   }
 
   void release(std::byte* bytes) override {
@@ -207,128 +282,199 @@ class DistinctOperator final : public Operator {
   }
 
  private:
-  ValueTime* list_of(const DistinctState& state) const {
-    if (state.list_class == 0) return nullptr;
-    return reinterpret_cast<ValueTime*>(lists_[state.list_class - 1].at(state.list));
+  List list_of(const DistinctState& state) const {
+    if (state.list_class == 0) return {nullptr, nullptr};
+    auto* const tags = reinterpret_cast<std::uint32_t*>(lists_[state.list_class - 1].at(state.list));
+    return {tags, tags + capacity(state.list_class)};
   }
   Sketch& sketch_of(const DistinctState& state) const {
     return *reinterpret_cast<Sketch*>(sketches_.at(state.sketch - 1));
   }
+  WindowRows* rows_of(const DistinctState& state) const {
+    return reinterpret_cast<WindowRows*>(sketches_.at(state.sketch - 1) + sizeof(Sketch));
+  }
 
-  // The first unit of all windows.
-  std::int64_t oldest_at(std::int64_t clock) const {
-    std::int64_t oldest = clock;
-    for (std::size_t window = 0; window < spans_.size(); ++window)
-      oldest = std::min(oldest, spans_.first(window, clock));
-    return oldest;
+  void move_to(std::int64_t clock) {
+    oldest_ = clock;
+    for (std::size_t window = 0; window < first_.size(); ++window) {
+      newest_[window] = spans_.bucket(window, clock);
+      first_[window] = (newest_[window] - (kBuckets - 1)) * spans_.grain(window);
+      oldest_ = std::min(oldest_, first_[window]);
+    }
+  }
+
+  void create_sketch(DistinctState& state) {
+    state.sketch = sketches_.allocate() + 1;
+    Sketch& sketch = sketch_of(state);
+    std::memset(&sketch, 0, sizeof(Sketch) + spans_.size() * sizeof(WindowRows));
+    sketch.base = oldest_;
+    sketch.forgotten = oldest_;
+    for (std::size_t window = 0; window < spans_.size(); ++window) rows_of(state)[window].newest = newest_[window];
+  }
+
+  // What leaves the windows as of move_to().
+  void advance_sketch(const DistinctState& state) {
+    WindowRows* const all = rows_of(state);
+    for (std::size_t window = 0; window < spans_.size(); ++window) {
+      WindowRows& rows = all[window];
+      const std::int64_t moved = newest_[window] - rows.newest;
+      if (moved == 0) continue;
+      std::uint64_t leaving = rows.buckets;
+      if (moved < kBuckets) {
+        const std::uint64_t span = (std::uint64_t{1} << moved) - 1;
+        leaving &= std::rotl(span, static_cast<int>((rows.newest - (kBuckets - 1)) & 63));
+      }
+      rows.newest = newest_[window];
+      if (leaving == 0) continue;
+      rows.buckets &= ~leaving;
+      rows.known = 0;
+      for (std::uint64_t left = leaving; left != 0; left &= left - 1) {
+        auto& bucket = rows.in_bucket[std::countr_zero(left)];
+        for (std::uint32_t rank = 0; rank < kRanks; ++rank) {
+          rows.occupied[rank] = static_cast<std::uint8_t>(rows.occupied[rank] - bucket[rank]);
+          bucket[rank] = 0;
+        }
+      }
+    }
+  }
+
+  // `unit` lies in the longest window.
+  void set_cell(const DistinctState& state, std::uint32_t rank, std::uint32_t row, std::int64_t unit) {
+    Sketch& sketch = sketch_of(state);
+    std::int32_t& cell = sketch.cells[rank][row];
+    const auto added = static_cast<std::int32_t>(unit - sketch.base + 1);
+    if (added <= cell) return;
+    const std::int64_t before = cell == 0 ? INT64_MIN : sketch.base + cell - 1;
+    cell = added;
+    WindowRows* const all = rows_of(state);
+    for (std::size_t window = 0; window < spans_.size(); ++window) {
+      WindowRows& rows = all[window];
+      if (unit < first_[window]) continue;
+      if (before >= first_[window]) {
+        --rows.in_bucket[spans_.bucket(window, before) & 63][rank];
+      } else {
+        ++rows.occupied[rank];
+        rows.known = 0;
+      }
+      const std::int64_t bucket = spans_.bucket(window, unit) & 63;
+      rows.buckets |= std::uint64_t{1} << bucket;
+      ++rows.in_bucket[bucket][rank];
+    }
+  }
+
+  void add_to_sketch(const DistinctState& state, std::uint32_t tag, std::int64_t unit) {
+    set_cell(state, rank_of(tag), tag % kRows, unit);
   }
 
   // `longest`: the age of the oldest listed value. While there is a sketch the list is full, of nothing older than what
   // it forgot: so it stays full until the sketch is given up.
-  void load_sketch(DistinctState& state, std::int64_t clock, std::int64_t oldest, std::uint64_t longest,
-                   StateReader& reader) {
+  void load_sketch(DistinctState& state, std::int64_t clock, std::uint64_t longest, StateReader& reader) {
     if (state.known != kDistinctExact)
       return reader.refuse(
           fmt::format("has a sketch beside {} values; it begins beyond {}", state.known, kDistinctExact));
-    const auto age_max = static_cast<std::uint64_t>(clock - oldest);
+    const auto age_max = static_cast<std::uint64_t>(clock - oldest_);
     const std::uint64_t forgotten = reader.varint();
     if (forgotten > age_max) return reader.refuse("has a sketch that no window needs");
     if (forgotten < longest) return reader.refuse("forgot a value that is newer than a listed one");
     std::array<std::uint64_t, kRanks> rows{};
     for (std::uint64_t& rank : rows) rank = reader.u64();
     if (!reader.ok()) return;
-    state.sketch = sketches_.allocate() + 1;
-    Sketch& sketch = sketch_of(state);
-    std::memset(&sketch, 0, sizeof sketch);
-    sketch.base = oldest;
-    sketch.forgotten = clock - static_cast<std::int64_t>(forgotten);
+    create_sketch(state);
+    sketch_of(state).forgotten = clock - static_cast<std::int64_t>(forgotten);
     for (std::uint32_t rank = 0; rank < kRanks; ++rank) {
       for (std::uint64_t left = rows[rank]; left != 0 && reader.ok(); left &= left - 1) {
         const std::uint64_t age = reader.varint();
         if (age > age_max) return reader.refuse("has a value that is in no window");
-        sketch.cells[rank][std::countr_zero(left)] = static_cast<std::int32_t>(age_max - age + 1);
+        set_cell(state, rank, static_cast<std::uint32_t>(std::countr_zero(left)),
+                 clock - static_cast<std::int64_t>(age));
       }
     }
   }
 
-  void forget_before(DistinctState& state, std::int64_t oldest, std::int64_t clock_before, std::int64_t clock) {
+  void forget_before(DistinctState& state, std::int64_t clock_before, std::int64_t clock) {
+    if (clock == clock_before) return;
     if (state.sketch != 0) {
       Sketch& sketch = sketch_of(state);
-      if (sketch.forgotten < oldest) {
+      if (sketch.forgotten < oldest_) {
         sketches_.release(state.sketch - 1);
         state.sketch = 0;
-      } else if (clock - sketch.base >= kRebaseAt) {
-        rebase(sketch, oldest);
+      } else {
+        if (clock - sketch.base >= kRebaseAt) rebase(sketch, oldest_);
+        advance_sketch(state);
       }
     }
-    if (state.known == 0 || clock == clock_before) return;
-    ValueTime* const values = list_of(state);
-    ValueTime* const kept = std::remove_if(values, values + state.known, [&](const ValueTime& value) {
-      return unit_from(value.unit, clock_before) < oldest;
-    });
-    state.known = static_cast<std::uint8_t>(kept - values);
-    if (state.known != 0) return;
+    if (state.known == 0) return;
+    const List list = list_of(state);
+    const std::uint64_t stays = not_older(list.units, state.known, clock_before, clock_before - oldest_);
+    if (stays == first_bits(state.known)) return;
+    std::uint8_t kept = 0;
+    for (std::uint64_t left = stays; left != 0; left &= left - 1, ++kept) {
+      list.tags[kept] = list.tags[std::countr_zero(left)];
+      list.units[kept] = list.units[std::countr_zero(left)];
+    }
+    state.known = kept;
+    if (kept != 0) return;
     lists_[state.list_class - 1].release(state.list);
     state.list_class = 0;
   }
 
   void read(const DistinctState& state, std::int64_t clock, std::span<float> out) const {
-    const ValueTime* const values = list_of(state);
+    const List list = list_of(state);
     for (std::size_t window = 0; window < first_.size(); ++window) {
       if (state.sketch != 0 && sketch_of(state).forgotten >= first_[window]) {
-        out[window] = estimate(sketch_of(state), first_[window]);
+        out[window] = estimate(rows_of(state)[window]);
         continue;
       }
-      const auto is_in = [&](const ValueTime& value) { return unit_from(value.unit, clock) >= first_[window]; };
-      out[window] = static_cast<float>(std::count_if(values, values + state.known, is_in));
+      const std::uint64_t in = not_older(list.units, state.known, clock, clock - first_[window]);
+      out[window] = static_cast<float>(std::popcount(in));
     }
   }
 
-  static float estimate(const Sketch& sketch, std::int64_t first) {
-    const auto least = static_cast<std::int32_t>(std::max<std::int64_t>(1, first - sketch.base + 1));
-    std::uint32_t occupied[kRanks];
-    for (std::uint32_t rank = 0; rank < kRanks; ++rank) {
-      std::int32_t in = 0;
-      for (const std::int32_t cell : sketch.cells[rank]) in += cell >= least ? 1 : 0;
-      occupied[rank] = static_cast<std::uint32_t>(in);
+  static float estimate(WindowRows& rows) {
+    static const LikeliestNumber likeliest;
+    if (rows.known == 0) {
+      rows.number = static_cast<float>(std::max<double>(kDistinctExact + 1, std::round(likeliest.of(rows.occupied))));
+      rows.known = 1;
     }
-    return static_cast<float>(std::max<double>(kDistinctExact + 1, std::round(likeliest_number(occupied))));
+    return rows.number;
   }
 
-  void add(DistinctState& state, std::uint32_t tag, std::int64_t unit, std::int64_t oldest, std::int64_t clock) {
-    if (state.sketch != 0) add_to(sketch_of(state), tag, unit);
-    ValueTime* values = list_of(state);
-    ValueTime* const end = values + state.known;
-    ValueTime* const at = std::find_if(values, end, [tag](const ValueTime& value) { return value.tag == tag; });
-    if (at != end) {
-      at->unit = static_cast<std::uint32_t>(std::max(unit_from(at->unit, clock), unit));
+  void add(DistinctState& state, std::uint32_t tag, std::int64_t unit, std::int64_t clock) {
+    if (state.sketch != 0) add_to_sketch(state, tag, unit);
+    const List list = list_of(state);
+    if (const std::uint64_t at = equal_to(list.tags, state.known, tag); at != 0) {
+      std::uint32_t& kept = list.units[std::countr_zero(at)];
+      kept = static_cast<std::uint32_t>(std::max(unit_from(kept, clock), unit));
       return;
     }
-    const ValueTime added{tag, static_cast<std::uint32_t>(unit)};
     if (state.known < kDistinctExact) {
       if (state.known == capacity(state.list_class)) grow(state);
-      list_of(state)[state.known++] = added;
+      const List room = list_of(state);
+      room.tags[state.known] = tag;
+      room.units[state.known++] = static_cast<std::uint32_t>(unit);
       return;
     }
     if (state.sketch == 0) {
-      state.sketch = sketches_.allocate() + 1;
-      Sketch& sketch = sketch_of(state);
-      std::memset(&sketch, 0, sizeof sketch);
-      sketch.base = oldest;
-      sketch.forgotten = oldest;
-      for (const ValueTime* value = values; value != end; ++value)
-        add_to(sketch, value->tag, unit_from(value->unit, clock));
-      add_to(sketch, tag, unit);
+      create_sketch(state);
+      for (std::uint32_t i = 0; i < state.known; ++i)
+        add_to_sketch(state, list.tags[i], unit_from(list.units[i], clock));
+      add_to_sketch(state, tag, unit);
     }
     // Of equals the least tag goes: so the list is one of values and times, and not of the order in which they came.
-    const auto rank = [clock](const ValueTime& value) { return std::pair(unit_from(value.unit, clock), value.tag); };
-    ValueTime* const least =
-        std::min_element(values, end, [&rank](const ValueTime& a, const ValueTime& b) { return rank(a) < rank(b); });
-    const std::int64_t least_unit = unit_from(least->unit, clock);
+    const std::uint32_t age = largest_age(list.units, state.known, clock);
+    const std::uint64_t oldest = equal_to(list.units, state.known, static_cast<std::uint32_t>(clock) - age);
+    std::uint32_t least = static_cast<std::uint32_t>(std::countr_zero(oldest));
+    for (std::uint64_t left = oldest & (oldest - 1); left != 0; left &= left - 1) {
+      const auto other = static_cast<std::uint32_t>(std::countr_zero(left));
+      if (list.tags[other] < list.tags[least]) least = other;
+    }
+    const std::int64_t least_unit = clock - static_cast<std::int64_t>(age);
     Sketch& sketch = sketch_of(state);
     sketch.forgotten = std::max(sketch.forgotten, std::min(least_unit, unit));
     // A late value may itself be the one to forget.
-    if (rank(added) > rank(*least)) *least = added;
+    if (std::pair(unit, tag) <= std::pair(least_unit, list.tags[least])) return;
+    list.tags[least] = tag;
+    list.units[least] = static_cast<std::uint32_t>(unit);
   }
 
   void grow(DistinctState& state) {
@@ -336,7 +482,10 @@ class DistinctOperator final : public Operator {
     ++larger.list_class;
     larger.list = lists_[larger.list_class - 1].allocate();
     if (state.list_class != 0) {
-      std::memcpy(list_of(larger), list_of(state), state.known * sizeof(ValueTime));
+      const List from = list_of(state);
+      const List to = list_of(larger);
+      std::copy_n(from.tags, state.known, to.tags);
+      std::copy_n(from.units, state.known, to.units);
       lists_[state.list_class - 1].release(state.list);
     }
     state = larger;
@@ -345,10 +494,12 @@ class DistinctOperator final : public Operator {
   std::uint32_t other_key_;
   bool including_;
   WindowSpans spans_;
-  std::vector<std::int64_t> first_;  // of the event at hand, by window
-  RecordPool lists_[3] = {RecordPool(4 * sizeof(ValueTime)), RecordPool(8 * sizeof(ValueTime)),
-                          RecordPool(16 * sizeof(ValueTime))};
-  RecordPool sketches_{sizeof(Sketch)};
+  // As of the clock at hand, move_to():
+  std::vector<std::int64_t> first_;   // by window: its first unit
+  std::vector<std::int64_t> newest_;  // and its newest bucket
+  std::int64_t oldest_ = 0;           // the first unit of all windows
+  RecordPool lists_[3] = {RecordPool(list_bytes(4)), RecordPool(list_bytes(8)), RecordPool(list_bytes(16))};
+  RecordPool sketches_;
 };
 
 }  // namespace

@@ -5,9 +5,10 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <numbers>
+#include <vector>
 
 #include "features/deviation.h"
+#include "features/operators/sphere.h"
 
 namespace alcedo::features {
 namespace {
@@ -19,10 +20,6 @@ constexpr std::int64_t kLeastTravelMs = 60'000;
 // The least spread of a home: within a kilometre nobody has left.
 constexpr double kHomeFloorKm = 1;
 
-struct Place {
-  double x = 0, y = 0, z = 0;
-};
-
 struct GeoState {
   float last[3];  // the newest place; half a metre is lost
   std::uint32_t places;
@@ -32,28 +29,17 @@ struct GeoState {
   double squares;  // weighted, of the distances from the home, km^2
 };
 
-Place place_of(double latitude, double longitude) {
-  const double lat = latitude * (std::numbers::pi / 180);
-  const double lon = longitude * (std::numbers::pi / 180);
-  const double around = std::cos(lat);
-  return {around * std::cos(lon), around * std::sin(lon), std::sin(lat)};
-}
-
-double distance_km(const Place& a, const Place& b) {
-  const double dx = a.x - b.x;
-  const double dy = a.y - b.y;
-  const double dz = a.z - b.z;
-  return 2 * kEarthRadiusKm * std::asin(std::min(1.0, std::sqrt(dx * dx + dy * dy + dz * dz) / 2));
-}
+double distance_km(const UnitVector& a, const UnitVector& b) { return kEarthRadiusKm * angle_between(a, b); }
 
 // Opposite places cancel out: then any direction is as good, and the last place is one.
-Place home_of(const GeoState& state) {
+UnitVector home_of(const GeoState& state) {
   const double length =
       std::sqrt(state.home[0] * state.home[0] + state.home[1] * state.home[1] + state.home[2] * state.home[2]);
   if (length < 1e-9) {
     return {static_cast<double>(state.last[0]), static_cast<double>(state.last[1]), static_cast<double>(state.last[2])};
   }
-  return {state.home[0] / length, state.home[1] / length, state.home[2] / length};
+  const double inverse = 1 / length;
+  return {state.home[0] * inverse, state.home[1] * inverse, state.home[2] * inverse};
 }
 
 enum Column : std::uint8_t { kSpeed, kDistance, kHome, kSpread, kHomeZ, kPlaces };
@@ -66,33 +52,40 @@ class GeoOperator final : public Operator {
         half_life_ms_(static_cast<double>(spec.half_life_ms)),
         min_history_(spec.min_history) {}
 
+  void prepare(const EventBatch& batch, std::span<const std::uint32_t> rows) override {
+    prepared_.resize(rows.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const double latitude = batch.number(rows[i], latitude_);
+      const double longitude = batch.number(rows[i], longitude_);
+      // NaN fails both comparisons.
+      const bool known = std::fabs(latitude) <= 90 && std::fabs(longitude) <= 180;
+      prepared_[i] = {unit_vector(known ? latitude : 0, known ? longitude : 0), known};
+    }
+  }
+
   void update(std::byte* bytes, const EventView& event, std::span<float> out) override {
     auto& state = *reinterpret_cast<GeoState*>(bytes);
-    const double latitude = event.batch.number(event.row, latitude_);
-    const double longitude = event.batch.number(event.row, longitude_);
-    // NaN fails both comparisons.
-    const bool known = std::fabs(latitude) <= 90 && std::fabs(longitude) <= 180;
+    const auto& [place, known] = prepared_[event.prepared];
     out[kPlaces] = static_cast<float>(state.places);
-    const Place place = known ? place_of(latitude, longitude) : Place{};
     // Unlike the entity's clock this is the time of its newest place.
     const bool newest = state.places == 0 || event.time_ms >= state.last_ms;
     double home_km = 0;
-    double spread_km = 0;
+    double floored_km = kHomeFloorKm;
     if (state.places > 0) {
-      spread_km = std::sqrt(state.squares / state.weight);
+      const double variance = state.squares / state.weight;
+      const double spread_km = std::sqrt(variance);
+      floored_km = std::sqrt(variance + kHomeFloorKm * kHomeFloorKm);
       out[kSpread] = static_cast<float>(spread_km);
       if (known) {
         home_km = distance_km(place, home_of(state));
         out[kHome] = static_cast<float>(home_km);
-        if (state.places >= min_history_)
-          out[kHomeZ] = static_cast<float>(
-              std::min(kScoreMax, home_km / std::sqrt(spread_km * spread_km + kHomeFloorKm * kHomeFloorKm)));
+        if (state.places >= min_history_) out[kHomeZ] = static_cast<float>(std::min(kScoreMax, home_km / floored_km));
       }
     }
     if (!known || !event.in_order || !newest) return;
     if (state.places > 0) {
-      const Place last{static_cast<double>(state.last[0]), static_cast<double>(state.last[1]),
-                       static_cast<double>(state.last[2])};
+      const UnitVector last{static_cast<double>(state.last[0]), static_cast<double>(state.last[1]),
+                            static_cast<double>(state.last[2])};
       const std::int64_t elapsed_ms = event.time_ms - state.last_ms;
       const double travelled_km = distance_km(place, last);
       out[kDistance] = static_cast<float>(travelled_km);
@@ -103,7 +96,7 @@ class GeoOperator final : public Operator {
       state.weight = std::max(state.weight * decay, kForgottenWeight);
       state.squares *= decay;
     }
-    learn(state, place, home_km, spread_km);
+    learn(state, place, home_km, floored_km);
     state.last[0] = static_cast<float>(place.x);
     state.last[1] = static_cast<float>(place.y);
     state.last[2] = static_cast<float>(place.z);
@@ -118,10 +111,9 @@ class GeoOperator final : public Operator {
   }
 
  private:
-  void learn(GeoState& state, const Place& place, double home_km, double spread_km) const {
-    const double floored = std::sqrt(spread_km * spread_km + kHomeFloorKm * kHomeFloorKm);
+  void learn(GeoState& state, const UnitVector& place, double home_km, double floored_km) const {
     // As deviations do: far from home it is learnt slowly, so that a thief's trip does not become the home.
-    const bool deviates = state.places >= min_history_ && home_km > kDeviates * floored;
+    const bool deviates = state.places >= min_history_ && home_km > kDeviates * floored_km;
     const double w = deviates ? kSlowWeight : 1;
     const double before = state.weight;
     state.weight += w;
@@ -133,10 +125,16 @@ class GeoOperator final : public Operator {
     if (state.places != 0xFFFFFFFF) ++state.places;
   }
 
+  struct Prepared {
+    UnitVector place;
+    bool known;
+  };
+
   std::uint32_t latitude_;
   std::uint32_t longitude_;
   double half_life_ms_;
   std::uint32_t min_history_;
+  std::vector<Prepared> prepared_;
 };
 
 }  // namespace

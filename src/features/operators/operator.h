@@ -24,6 +24,7 @@ struct EventView {
   std::int64_t clock_ms = 0;  // the entity's before this event; time_ms at its first
   bool first = false;         // the entity's first event
   bool in_order = false;      // at or after the clock; only such events teach what depends on order
+  std::size_t prepared = 0;   // its index in the rows of the last prepare()
   double value = 0;           // the feature's number, a counter's as a rate; NaN: missing, or the feature reads none
   double step = 0;            // that number's least step: 1 for money, or the event's own; 0: none is known
   // Of GlobalBaselines, for features that read it: how many values all entities had, and what is usual for all of them
@@ -53,8 +54,11 @@ struct OperatorColumn {
 class Operator {
  public:
   virtual ~Operator() = default;
-  /// Starts the cache misses of update().
-  virtual void prefetch(const std::byte* /*state*/, std::int64_t /*time_ms*/) const {}
+  /// Starts the cache misses of update() for this row. The state may be a few events old by then.
+  virtual void prefetch(const std::byte* /*state*/, const EventBatch& /*batch*/, std::uint32_t /*row*/) const {}
+  /// What update() of these rows needs of their events alone: calculated for many at once, nothing waits for anything.
+  /// Their update()s follow before the next prepare().
+  virtual void prepare(const EventBatch& /*batch*/, std::span<const std::uint32_t> /*rows*/) {}
   /// `out` is the operator's columns in the event's row, in the order of operator_columns().
   virtual void update(std::byte* state, const EventView& event, std::span<float> out) = 0;
   /// The version of what save() writes. A change of the bytes, or of what they mean, is a new version: state saved by

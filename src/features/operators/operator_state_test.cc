@@ -50,6 +50,7 @@ class Entity {
     view.in_order = view.time_ms >= clock_ms_;
     view.value = spec_.number < 0 ? kMissing : batch.number(row, static_cast<std::size_t>(spec_.number));
     std::vector<float> out(columns_, std::nanf(""));
+    op_.prepare(batch, {&row, 1});
     op_.update(state_.data(), view, out);
     clock_ms_ = std::max(clock_ms_, view.time_ms);
     return out;

@@ -104,7 +104,7 @@ class PeerOperator final : public Operator {
         member_key_(static_cast<std::uint32_t>(spec.member_key)),
         min_history_(spec.min_history) {}
 
-  void prefetch(const std::byte* bytes, std::int64_t /*time_ms*/) const override {
+  void prefetch(const std::byte* bytes, const EventBatch& /*batch*/, std::uint32_t /*row*/) const override {
     const auto& state = *reinterpret_cast<const PeerState*>(bytes);
     if (state.slab_class == 0) return;
     const std::byte* slab = pools_[state.slab_class - 1].at(state.handle);

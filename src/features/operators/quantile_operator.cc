@@ -6,11 +6,13 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
 #include "core/time.h"
 #include "features/operators/quantile_sketch.h"
+#include "features/operators/unit_mask.h"
 #include "features/operators/window_spans.h"
 #include "features/record_pool.h"
 
@@ -21,6 +23,7 @@ constexpr std::uint32_t kFirstValues = 4;
 constexpr std::int64_t kPaneBuckets = 10;
 static_assert((kSketchPanes - 1) * kPaneBuckets == kBuckets);
 constexpr std::array<double, 3> kShares{0.25, 0.5, 0.75};
+constexpr std::uint32_t kNone = 0xFFFFFFFF;
 
 struct QuantileState {     // behind it a sketch's handle for each window; 0: none
   std::int64_t forgotten;  // newest unit of the values that the list forgot
@@ -47,9 +50,12 @@ class QuantileOperator final : public Operator {
         spans_(spec.windows_ms),
         first_(spans_.size()),
         pane_first_(spans_.size()),
-        pane_(spans_.size()) {}
+        pane_(spans_.size()) {
+    for (std::size_t window = 0; window < spans_.size(); ++window)
+      panes_.emplace_back(kPaneBuckets * spans_.grain(window));
+  }
 
-  void prefetch(const std::byte* bytes, std::int64_t /*time_ms*/) const override {
+  void prefetch(const std::byte* bytes, const EventBatch& /*batch*/, std::uint32_t /*row*/) const override {
     const auto& state = *reinterpret_cast<const QuantileState*>(bytes);
     if (state.list_class == 0) return;
     const std::byte* list = lists_[state.list_class - 1].at(state.list);
@@ -159,7 +165,7 @@ class QuantileOperator final : public Operator {
     for (std::size_t window = 0; window < first_.size(); ++window) {
       first_[window] = spans_.first(window, clock);
       const std::int64_t first_pane = pane_of(window, first_[window]);
-      pane_first_[window] = first_pane * kPaneBuckets * spans_.grain(window);
+      pane_first_[window] = first_pane * panes_[window].ms();
       pane_[window] = first_pane + kSketchPanes - 1;
       oldest_ = std::min(oldest_, pane_first_[window]);
     }
@@ -203,12 +209,12 @@ class QuantileOperator final : public Operator {
   void forget_listed(QuantileState& state, std::int64_t clock_before, std::int64_t clock) {
     if (state.known == 0 || clock == clock_before) return;
     const List list = list_of(state);
+    const std::uint64_t stays = not_older(list.units, state.known, clock_before, clock_before - oldest_);
+    if (stays == first_bits(state.known)) return;
     std::uint8_t kept = 0;
-    for (std::uint32_t i = 0; i < state.known; ++i) {
-      if (unit_from(list.units[i], clock_before) < oldest_) continue;
-      list.values[kept] = list.values[i];
-      list.units[kept] = list.units[i];
-      ++kept;
+    for (std::uint64_t left = stays; left != 0; left &= left - 1, ++kept) {
+      list.values[kept] = list.values[std::countr_zero(left)];
+      list.units[kept] = list.units[std::countr_zero(left)];
     }
     state.known = kept;
     if (kept != 0) return;
@@ -233,32 +239,33 @@ class QuantileOperator final : public Operator {
   void read_list(const QuantileState& state, std::int64_t first, std::int64_t clock,
                  std::array<double, 3>& quartiles) const {
     const List list = list_of(state);
-    std::array<double, kQuantileExact> in;
-    std::size_t count = 0;
-    for (std::uint32_t i = 0; i < state.known; ++i) {
-      in[count] = list.values[i];
-      count += unit_from(list.units[i], clock) >= first ? 1 : 0;
-    }
-    if (count == 0) {
+    const std::uint64_t in = not_older(list.units, state.known, clock, clock - first);
+    if (in == 0) {
       quartiles.fill(kMissing);
       return;
     }
+    const auto count = static_cast<std::uint32_t>(std::popcount(in));
+    const bool all = count == state.known;
     for (std::size_t i = 0; i < kShares.size(); ++i) {
       const double place = kShares[i] * static_cast<double>(count - 1);
-      const auto below = static_cast<std::size_t>(place);
-      const std::size_t above = std::min(below + 1, count - 1);
-      quartiles[i] = in[below] + (place - static_cast<double>(below)) * (in[above] - in[below]);
+      const auto below = static_cast<std::uint32_t>(place);
+      const std::uint32_t at = all ? below : nth_bit(in, below);
+      const std::uint64_t behind = in & ~first_bits(at + 1);
+      const double low = list.values[at];
+      const double high = behind == 0 ? low : list.values[std::countr_zero(behind)];
+      quartiles[i] = low + (place - static_cast<double>(below)) * (high - low);
     }
   }
 
   void add(QuantileState& state, std::uint32_t* sketches, double x, std::int64_t unit, std::int64_t clock) {
+    std::uint32_t least = kNone;  // the place of the value that leaves the list
     if (state.known == kQuantileExact) {
       const List list = list_of(state);
-      std::uint32_t least = 0;
-      for (std::uint32_t i = 1; i < state.known; ++i) {
-        if (unit_from(list.units[i], clock) < unit_from(list.units[least], clock)) least = i;
-      }
-      const std::int64_t least_unit = unit_from(list.units[least], clock);
+      const std::uint32_t age = largest_age(list.units, state.known, clock);
+      // Of equals the least value goes.
+      least = static_cast<std::uint32_t>(
+          std::countr_zero(equal_to(list.units, state.known, static_cast<std::uint32_t>(clock) - age)));
+      const std::int64_t least_unit = clock - static_cast<std::int64_t>(age);
       // A late value may itself be the one to forget.
       const std::int64_t forgotten = std::min(least_unit, unit);
       if (state.has_forgotten == 0 || forgotten > state.forgotten) {
@@ -266,30 +273,31 @@ class QuantileOperator final : public Operator {
         begin_sketches(state, sketches, clock);
       }
       count_in_sketches(sketches, x, unit);
-      // Of equals the least value goes.
       if (unit < least_unit || (unit == least_unit && x <= list.values[least])) return;
-      --state.known;
-      std::copy(list.values + least + 1, list.values + kQuantileExact, list.values + least);
-      std::copy(list.units + least + 1, list.units + kQuantileExact, list.units + least);
     } else {
       if (state.has_forgotten != 0) count_in_sketches(sketches, x, unit);
       if (state.known == capacity(state.list_class)) grow(state);
     }
     const List list = list_of(state);
-    auto at = std::upper_bound(list.values, list.values + state.known, x) - list.values;
+    auto at = static_cast<std::uint32_t>(std::upper_bound(list.values, list.values + state.known, x) - list.values);
     // Of equals the newest stands last: so the list is one of values and times, and not of the order in which they
     // came.
     while (at > 0 && list.values[at - 1] == x && unit_from(list.units[at - 1], clock) > unit) --at;
-    std::copy_backward(list.values + at, list.values + state.known, list.values + state.known + 1);
-    std::copy_backward(list.units + at, list.units + state.known, list.units + state.known + 1);
+    // Only what stands between the place that becomes free and the one that is taken moves.
+    const std::uint32_t hole = least == kNone ? state.known++ : least;
+    if (at <= hole) {
+      std::copy_backward(list.values + at, list.values + hole, list.values + hole + 1);
+      std::copy_backward(list.units + at, list.units + hole, list.units + hole + 1);
+    } else {
+      --at;
+      std::copy(list.values + hole + 1, list.values + at + 1, list.values + hole);
+      std::copy(list.units + hole + 1, list.units + at + 1, list.units + hole);
+    }
     list.values[at] = x;
     list.units[at] = static_cast<std::uint32_t>(unit);
-    ++state.known;
   }
 
-  std::int64_t pane_of(std::size_t window, std::int64_t unit) const {
-    return bucket_of(unit, kPaneBuckets * spans_.grain(window));
-  }
+  std::int64_t pane_of(std::size_t window, std::int64_t unit) const { return panes_[window].bucket_of(unit); }
 
   /// For each window whose panes reach back to what is being forgotten for the first time: until now the list held all
   /// of their values, and what it holds is no older than what is being forgotten.
@@ -300,15 +308,16 @@ class QuantileOperator final : public Operator {
       sketches[window] = sketches_.create(pane_[window]);
       state.has_forgotten = 1;
       for (std::uint32_t i = 0; i < state.known; ++i) {
-        sketches_.add(sketches[window], list.values[i], pane_of(window, unit_from(list.units[i], clock)));
+        sketches_.add(sketches[window], SketchCode(list.values[i]), pane_of(window, unit_from(list.units[i], clock)));
       }
     }
   }
 
   void count_in_sketches(std::uint32_t* sketches, double x, std::int64_t unit) {
+    const SketchCode code(x);
     for (std::size_t window = 0; window < first_.size(); ++window) {
       if (sketches[window] != 0 && unit >= pane_first_[window])
-        sketches_.add(sketches[window], x, pane_of(window, unit));
+        sketches_.add(sketches[window], code, pane_of(window, unit));
     }
   }
 
@@ -328,6 +337,7 @@ class QuantileOperator final : public Operator {
 
   bool including_;
   WindowSpans spans_;
+  std::vector<BucketLength> panes_;  // by window, units
   // As of the clock at hand, move_to():
   std::vector<std::int64_t> first_;       // by window: its first unit
   std::vector<std::int64_t> pane_first_;  // first unit of the pane that holds it

@@ -214,7 +214,7 @@ TEST(QuantileOperatorTest, EveryMagnitudeHasACell) {
   QuantileSketchStore store;
   std::uint32_t sketch = store.create(0);
   const std::vector<double> values{-1e308, -1.0, -1e-299, -0.0, 1e-310, 1e-299, 1.0, 3.0, 1.7e308};
-  for (const double x : values) store.add(sketch, x, 0);
+  for (const double x : values) store.add(sketch, SketchCode(x), 0);
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double share[] = {static_cast<double>(i) / static_cast<double>(values.size() - 1)};
     double got[] = {kMissing};
@@ -230,7 +230,7 @@ TEST(QuantileOperatorTest, TheErrorGrowsByTheRatioOfMagnitudesOnly) {
     std::uint32_t sketch = store.create(0);
     std::vector<double> values;
     for (int i = 0; i <= 5000; ++i) values.push_back(0.37 * std::pow(ratio, i / 5000.0));
-    for (const double x : values) store.add(sketch, x, 0);
+    for (const double x : values) store.add(sketch, SketchCode(x), 0);
     double worst = 0;
     for (std::size_t i = 0; i < values.size(); i += 7) {
       const double share[] = {static_cast<double>(i) / 5000};

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 namespace alcedo::features {
 namespace {
@@ -24,15 +25,6 @@ double log_gamma(std::uint32_t level) {
   return std::ldexp(first, static_cast<int>(level));
 }
 
-std::int32_t code_of(double x, std::uint32_t level) {
-  const double magnitude = std::min(std::fabs(x), std::numeric_limits<double>::max());
-  if (magnitude < kLeastMagnitude) return 0;
-  const auto power = static_cast<std::int32_t>(std::ceil(std::log(magnitude) / log_gamma(0)));
-  // Rounding up twice is rounding up once: cells joined in pairs hold exactly what their parts held.
-  const std::int32_t at_level = (power + (1 << level) - 1) >> level;
-  return x < 0 ? -(at_level + kCodeOffset) : at_level + kCodeOffset;
-}
-
 std::int32_t joined(std::int32_t code) {
   if (code == 0) return 0;
   const std::int32_t power = (std::abs(code) - kCodeOffset + 1) >> 1;
@@ -42,8 +34,12 @@ std::int32_t joined(std::int32_t code) {
 // What the cells of a level say: the value that is off by the same share from both ends, 2 gamma^power / (gamma + 1).
 class CellValues {
  public:
-  explicit CellValues(std::uint32_t level)
-      : width_(log_gamma(level)), centre_(std::log(2 / (std::exp(log_gamma(level)) + 1))) {}
+  static const CellValues& at(std::uint32_t level) {
+    static const auto all = []<std::size_t... Level>(std::index_sequence<Level...>) {
+      return std::array<CellValues, kLevelMax + 1>{CellValues(Level)...};
+    }(std::make_index_sequence<kLevelMax + 1>());
+    return all[level];
+  }
   double of(std::int32_t code) const {
     if (code == 0) return 0;
     const double magnitude = std::exp((std::abs(code) - kCodeOffset) * width_ + centre_);
@@ -51,6 +47,9 @@ class CellValues {
   }
 
  private:
+  explicit CellValues(std::uint32_t level)
+      : width_(log_gamma(level)), centre_(std::log(2 / (std::exp(log_gamma(level)) + 1))) {}
+
   double width_;
   double centre_;
 };
@@ -60,7 +59,23 @@ std::size_t slot_of(std::int64_t pane) {
   return static_cast<std::size_t>(slot < 0 ? slot + kSketchPanes : slot);
 }
 
+std::int32_t code_of(double x, std::uint32_t level) { return SketchCode(x).at(level); }
+
 }  // namespace
+
+SketchCode::SketchCode(double x) : power_(0), sign_(0) {
+  const double magnitude = std::min(std::fabs(x), std::numeric_limits<double>::max());
+  if (magnitude < kLeastMagnitude) return;
+  static const double first = log_gamma(0);
+  power_ = static_cast<std::int32_t>(std::ceil(std::log(magnitude) / first));
+  sign_ = x < 0 ? -1 : 1;
+}
+
+std::int32_t SketchCode::at(std::uint32_t level) const {
+  // Rounding up twice is rounding up once: cells joined in pairs hold exactly what their parts held.
+  const std::int32_t at_level = (power_ + (1 << level) - 1) >> level;
+  return sign_ * (at_level + kCodeOffset);
+}
 
 double sketch_error(int level) {
   const double gamma = std::exp(log_gamma(static_cast<std::uint32_t>(level)));
@@ -150,11 +165,11 @@ void QuantileSketchStore::join_pairs(const View& sketch) {
   header.cells = static_cast<std::uint16_t>(kept);
 }
 
-void QuantileSketchStore::add(std::uint32_t& handle, double x, std::int64_t pane) {
+void QuantileSketchStore::add(std::uint32_t& handle, const SketchCode& x, std::int64_t pane) {
   View sketch = view(handle);
   // One value more or less would not be seen, and counts stay within 32 bits.
   if (sketch.header->values == kValuesMax) return;
-  std::int32_t code = code_of(x, sketch.header->level);
+  std::int32_t code = x.at(sketch.header->level);
   const auto place_of = [&] {
     return static_cast<std::uint32_t>(std::lower_bound(sketch.codes, sketch.codes + sketch.header->cells, code) -
                                       sketch.codes);
@@ -167,7 +182,7 @@ void QuantileSketchStore::add(std::uint32_t& handle, double x, std::int64_t pane
         sketch = view(handle);
       } else {
         while (sketch.header->cells == sketch.capacity) join_pairs(sketch);
-        code = code_of(x, sketch.header->level);
+        code = x.at(sketch.header->level);
         at = place_of();
       }
     }
@@ -194,12 +209,20 @@ void QuantileSketchStore::quantiles(std::uint32_t handle, std::span<const double
     std::fill(out.begin(), out.end(), std::numeric_limits<double>::quiet_NaN());
     return;
   }
-  const CellValues cells_say(sketch.header->level);
+  const CellValues& cells_say = CellValues::at(sketch.header->level);
   std::uint32_t at = 0;
   std::uint64_t behind = sketch.totals[0];  // values in cells up to `at`
   for (std::size_t i = 0; i < shares.size(); ++i) {
     const double place = shares[i] * static_cast<double>(count - 1);
     const auto below = static_cast<std::uint64_t>(place);
+    // Eight cells at a time, while they all lie below: sums that the compiler adds side by side.
+    while (at + 8 < sketch.header->cells) {
+      std::uint32_t ahead = 0;  // all values are fewer than 2^32
+      for (std::uint32_t next = 1; next <= 8; ++next) ahead += sketch.totals[at + next];
+      if (behind + ahead > below) break;
+      behind += ahead;
+      at += 8;
+    }
     while (behind <= below) behind += sketch.totals[++at];
     const double low = cells_say.of(sketch.codes[at]);
     const double share_above = place - static_cast<double>(below);

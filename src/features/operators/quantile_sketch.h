@@ -17,6 +17,19 @@ inline constexpr double kSketchGamma = 1.02;        // a cell's upper end by its
 /// 0.99 %, 1.98 %, 3.96 %, 7.9 % ...
 double sketch_error(int level);
 
+/// Where a value belongs in sketches of any level: one logarithm for all of them.
+class SketchCode {
+ public:
+  /// `x` must not be NaN.
+  explicit SketchCode(double x);
+  /// Codes order cells as their values are.
+  std::int32_t at(std::uint32_t level) const;
+
+ private:
+  std::int32_t power_;  // of gamma, rounded up
+  std::int8_t sign_;    // 0: the cell of zero
+};
+
 /// DDSketches of the windows of a stage: logarithmic cells that count what fell into them, pane by pane; negative
 /// values have cells of their own, those below 1e-300 share one with zero.
 ///
@@ -35,8 +48,8 @@ class QuantileSketchStore {
   void release(std::uint32_t handle);
   /// Forgets what lies before the 7 panes that end with `newest_pane`, at or after the last one given.
   void advance(std::uint32_t handle, std::int64_t newest_pane);
-  /// Counts `x` (not NaN) in one of the 7 panes; beyond 2^32 - 1 values nothing. The handle may change.
-  void add(std::uint32_t& handle, double x, std::int64_t pane);
+  /// Counts `x` in one of the 7 panes; beyond 2^32 - 1 values nothing. The handle may change.
+  void add(std::uint32_t& handle, const SketchCode& x, std::int64_t pane);
   /// Quantiles of `shares` (ascending, in [0, 1]) by linear interpolation between order statistics (type 7 of Hyndman
   /// and Fan), each of which is off by sketch_error() of itself at most. NaN where the sketch is empty.
   void quantiles(std::uint32_t handle, std::span<const double> shares, std::span<double> out) const;

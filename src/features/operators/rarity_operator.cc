@@ -35,7 +35,7 @@ class RarityOperator final : public Operator {
  public:
   explicit RarityOperator(const FeatureSpec& spec) : other_key_(static_cast<std::uint32_t>(spec.other_key)) {}
 
-  void prefetch(const std::byte* bytes, std::int64_t /*time_ms*/) const override {
+  void prefetch(const std::byte* bytes, const EventBatch& /*batch*/, std::uint32_t /*row*/) const override {
     const auto& state = *reinterpret_cast<const RarityState*>(bytes);
     if (state.slab_class == 0) return;
     const std::byte* slab = pools_[state.slab_class - 1].at(state.handle);

@@ -17,7 +17,7 @@ class RobustOperator final : public Operator {
  public:
   explicit RobustOperator(const FeatureSpec& spec) : min_history_(spec.min_history) {}
 
-  void prefetch(const std::byte* bytes, std::int64_t /*time_ms*/) const override {
+  void prefetch(const std::byte* bytes, const EventBatch& /*batch*/, std::uint32_t /*row*/) const override {
     values_.prefetch(*reinterpret_cast<const QuartileState*>(bytes));
   }
 

@@ -88,9 +88,9 @@ class SeasonOperator final : public Operator {
     rules_.accept_ms = spec.accept_ms > 0 ? spec.accept_ms : std::max<std::int64_t>(1, spec.half_life_ms / 8);
   }
 
-  void prefetch(const std::byte* bytes, std::int64_t time_ms) const override {
+  void prefetch(const std::byte* bytes, const EventBatch& batch, std::uint32_t row) const override {
     const auto& state = *reinterpret_cast<const SeasonState*>(bytes);
-    const std::uint32_t hour = hour_of_week(time_ms);
+    const std::uint32_t hour = hour_of_week(batch.header(row).time_ms);
     if (state.open_hour == hour + 1) return;
     const std::uint32_t place = cells_before(state, hour);
     // Where it is, or will be put; the hour that it takes the place of is most often its neighbour.

@@ -64,7 +64,7 @@ class TwinOperator final : public Operator {
                spec.accept_ms > 0 ? spec.accept_ms : std::max<std::int64_t>(1, spec.half_life_ms / 8)},
         members_(sizeof(Member) + spec.windows_ms.size() * sizeof(Window)) {}
 
-  void prefetch(const std::byte* bytes, std::int64_t /*time_ms*/) const override {
+  void prefetch(const std::byte* bytes, const EventBatch& /*batch*/, std::uint32_t /*row*/) const override {
     const auto& state = *reinterpret_cast<const TwinState*>(bytes);
     if (state.slab != 0) __builtin_prefetch(groups_.at(state.slab - 1));
   }

@@ -19,7 +19,8 @@ class WindowSpans {
  public:
   explicit WindowSpans(const std::vector<std::int64_t>& windows_ms) {
     for (const std::int64_t window : windows_ms) unit_ms_ = std::gcd(unit_ms_, window / kBuckets);
-    for (const std::int64_t window : windows_ms) grains_.push_back(window / kBuckets / unit_ms_);
+    for (const std::int64_t window : windows_ms) grains_.emplace_back(window / kBuckets / unit_ms_);
+    unit_ = BucketLength(unit_ms_);
   }
 
   /// "" if every unit of the longest window can be told by 32 bits, with room for windows of whole panes.
@@ -30,26 +31,26 @@ class WindowSpans {
     }
     const WindowSpans spans(windows_ms);
     constexpr std::int64_t kUnitsMax = std::int64_t{1} << 28;
-    if (*std::max_element(spans.grains_.begin(), spans.grains_.end()) * kBuckets <= kUnitsMax) return {};
+    const auto fits = [](const BucketLength& grain) { return grain.ms() * kBuckets <= kUnitsMax; };
+    if (std::all_of(spans.grains_.begin(), spans.grains_.end(), fits)) return {};
     return "its windows' buckets have no common divisor near their lengths; expected windows such as 1m, 1h, 7d";
   }
 
   std::size_t size() const { return grains_.size(); }
-  std::int64_t unit_of(std::int64_t time_ms) const { return bucket_of(time_ms, unit_ms_); }
-  std::int64_t grain(std::size_t window) const { return grains_[window]; }
-  /// The newest bucket of the window when the entity's clock is in `clock_unit`.
-  std::int64_t newest_bucket(std::size_t window, std::int64_t clock_unit) const {
-    return bucket_of(clock_unit, grains_[window]);
-  }
+  std::int64_t unit_of(std::int64_t time_ms) const { return unit_.bucket_of(time_ms); }
+  std::int64_t grain(std::size_t window) const { return grains_[window].ms(); }
+  /// The window's bucket of a unit; the newest one if the entity's clock is in it.
+  std::int64_t bucket(std::size_t window, std::int64_t unit) const { return grains_[window].bucket_of(unit); }
   /// The first unit of the window. Longer windows need not begin earlier: 60 buckets of 1001 ms may begin after 60 of
   /// 1000 ms.
   std::int64_t first(std::size_t window, std::int64_t clock_unit) const {
-    return (newest_bucket(window, clock_unit) - (kBuckets - 1)) * grains_[window];
+    return (bucket(window, clock_unit) - (kBuckets - 1)) * grain(window);
   }
 
  private:
   std::int64_t unit_ms_ = 0;
-  std::vector<std::int64_t> grains_;  // length of a bucket, units
+  BucketLength unit_{1};
+  std::vector<BucketLength> grains_;  // lengths of the buckets, units
 };
 
 /// A unit kept in 32 bits: right while it is at most 2^32 - 1 units before `clock_unit`, the entity's clock as of which
