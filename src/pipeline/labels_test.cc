@@ -176,6 +176,30 @@ TEST(LabelsTest, BatchesWorkersAndFilesCannotBeSeen) {
   }
 }
 
+// An entity that is forgotten when a label of it comes, or that begins anew in the same batch, is the same for any
+// batch.
+TEST(LabelsTest, LabelsOfForgottenEntitiesCannotBeSeen) {
+  const Folder folder;
+  const auto all = test_payments(11, 4000, kDelayMs, true);
+  const std::string events = folder.write("events.csv", payments_csv(all, false));
+  folder.write("labels.csv", labels_csv(all, true));
+  Pipeline pipeline = labels_pipeline(
+      folder.path(), "{from: file:labels.csv, join: id, type: reason, known: reported, delay: 3d, keep: 60d}");
+  const std::uint64_t remembered = run(pipeline, {"file:" + events}).hash;
+  std::uint64_t before = remembered;
+  for (const std::int64_t forget_ms : {12 * kHourMs, 4 * kHourMs}) {
+    pipeline.features.forget_ms = forget_ms;
+    const Seen reference = run(pipeline, {"file:" + events}, 1, 1);
+    EXPECT_NE(reference.hash, before) << "nobody was forgotten";
+    before = reference.hash;
+    for (const auto& [workers, batch] :
+         std::vector<std::pair<std::size_t, std::size_t>>{{1, 64}, {1, 4096}, {2, 1000}, {3, 4096}}) {
+      EXPECT_EQ(run(pipeline, {"file:" + events}, workers, batch).hash, reference.hash)
+          << workers << " workers, batches of " << batch;
+    }
+  }
+}
+
 // Simulated payments bring their labels beside their bytes.
 TEST(LabelsTest, LabelsThatEventsCarryAreKnownAfterTheDelay) {
   const std::string path = std::string(ALCEDO_SOURCE_DIR) + "/pipelines/payments/pipeline.yaml";
