@@ -190,6 +190,12 @@ int evaluate(const EvaluateArguments& arguments) {
         "is provisional.",
         with_commas(pipeline.calibrate_events)));
   }
+  if (const auto stats = offline->runner().stats(); stats.label_misses > 0) {
+    report->notes.push_back(
+        fmt::format("Features missed {} of {}: their events were not there yet, or longer ago than "
+                    "labels.keep.",
+                    with_commas(stats.label_misses), counted(stats.labels + stats.label_misses, "label")));
+  }
   if (offline->stopped()) report->notes.emplace_back("Stopped early: only the rows until then were judged.");
   if (auto written = evaluate::write_report(*report, arguments.report); !written) {
     complain(written.error().message);

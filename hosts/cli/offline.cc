@@ -65,6 +65,12 @@ std::unique_ptr<Offline> Offline::open(const OfflineArguments& arguments, int& e
     }
     *to = std::move(*source);
   }
+  auto labels = pipeline::open_labels(offline->pipeline_, false, how.opened_ms);
+  if (!labels) {
+    complain(labels.error().message);
+    return nullptr;
+  }
+  offline->labels_ = std::move(*labels);
   auto secret = pipeline::private_key("");
   if (!secret) {
     complain(secret.error().message);
@@ -75,6 +81,7 @@ std::unique_ptr<Offline> Offline::open(const OfflineArguments& arguments, int& e
   options.batch_events_max = arguments.batch;
   options.speed = arguments.speed;
   options.secret = *secret;
+  options.labels = offline->labels_.get();
   if (!arguments.dead_letters.empty()) {
     auto dead_letters = ingest::DeadLetters::open(arguments.dead_letters, 1 << 30);
     if (!dead_letters) {
@@ -116,6 +123,11 @@ int Offline::run(const std::function<void(const pipeline::Runner::BatchView&)>& 
 
 void Offline::say_what_is_odd() const {
   const auto stats = runner_->stats();
+  if (stats.label_misses > 0) {
+    complain(fmt::format("{} of {} found no event: it was not there yet, or longer ago than labels.keep ({})",
+                         with_commas(stats.label_misses), counted(stats.labels + stats.label_misses, "label"),
+                         format_duration(pipeline_.labels.keep_ms)));
+  }
   if (stats.records == 0 && !stopped()) {
     complain("there was nothing to read");
   } else if (stats.events == 0 && stats.dead_letters > 0) {

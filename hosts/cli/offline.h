@@ -57,6 +57,7 @@ class Offline {
   std::unique_ptr<ingest::DeadLetters> dead_letters_;
   std::unique_ptr<ingest::Source> warm_up_;
   std::unique_ptr<ingest::Source> source_;
+  std::unique_ptr<ingest::Source> labels_;
   std::function<void(const pipeline::Runner::BatchView&)> each_;
   std::unique_ptr<StopOnSignal> on_signal_;  // before the runner, whose threads must not take the signal
   std::atomic<bool> stopping_{false};

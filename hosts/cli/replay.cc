@@ -142,6 +142,7 @@ int replay(ReplayArguments arguments) {
     JsonWriter json;
     json.begin_object().field("pipeline", pipeline.name).field("records", stats.records).field("events", stats.events);
     json.field("empty", stats.empty).field("duplicates", stats.duplicates).field("late", stats.late);
+    json.field("labels", stats.labels).field("label_misses", stats.label_misses);
     json.field("dead_letters", stats.dead_letters).key("dead_letters_by_reason").begin_object();
     for (const auto& [reason, count] : stats.dead_by_reason) json.field(reason, count);
     json.end_object().field("fired", stats.fired).field("incidents_opened", stats.incidents_opened);

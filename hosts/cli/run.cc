@@ -54,6 +54,7 @@ void summarize(const pipeline::Service& service, const std::string& data, bool j
     out.key("dead_letters_by_reason").begin_object();
     for (const auto& [reason, count] : stats.dead_by_reason) out.field(reason, count);
     out.end_object();
+    out.field("labels", stats.labels).field("label_misses", stats.label_misses);
     out.field("fired", stats.fired)
         .field("incidents_opened", stats.incidents_opened)
         .field("open_incidents", stats.open_incidents);
@@ -70,6 +71,11 @@ void summarize(const pipeline::Service& service, const std::string& data, bool j
                counted(stats.duplicates, "duplicate"), with_commas(stats.late));
     for (const auto& [reason, count] : stats.dead_by_reason) fmt::print("  {:16} {}\n", reason, with_commas(count));
     if (stats.dead_letters > 0) fmt::print("  each is in {}/dead_letters.ndjson, with its reason\n", data);
+  }
+  if (stats.labels + stats.label_misses > 0) {
+    fmt::print("{}: {} reached their events, {} found none within labels.keep, {} repeated one\n",
+               service.pipeline().name, counted(stats.labels, "label"), with_commas(stats.label_misses),
+               with_commas(stats.labels_repeated));
   }
   if (!delivery.last_error.empty())
     fmt::print("{}: last delivery error: {}\n", service.pipeline().name, printable(delivery.last_error));

@@ -72,6 +72,21 @@ class ConfirmedRate {
     return true;
   }
 
+  /// An event that was counted without a label, as of its time + delay, is known to be anomalous as of `known_ms`.
+  /// True: rate() may have changed.
+  bool learn_label(std::int64_t counted_ms, std::int64_t known_ms) {
+    if (!started_) return false;
+    const std::int64_t number = spans_.grain_of(counted_ms);
+    const auto at = std::ranges::lower_bound(grains_, number, {}, &Grain::number);
+    if (at != grains_.end() && at->number == number && at->known > at->confirmed) {
+      --at->known;
+      if (number < spans_.grain_of(clock_ms_)) --known_;
+      if (at->known == 0) grains_.erase(at);
+    }
+    learn(known_ms, true);
+    return true;
+  }
+
   void save(StateWriter& writer) const {
     writer.i64(clock_ms_);
     writer.varint(grains_.size());

@@ -486,6 +486,14 @@ std::uint32_t GlobalBaselines::add(const EventBatch& batch, std::uint32_t row) {
   return impl.newest;
 }
 
+void GlobalBaselines::learn_label(const LabelInput& label) {
+  for (RateSource& source : impl_->rates) {
+    if (label.entities[source.key].hash == 0 || !confirms(source.spec, label.truth)) continue;
+    const bool counted = source.rate.learn_label(label.event_ms + source.spec.delay_ms, label.known_ms);
+    source.changed = source.changed || counted;
+  }
+}
+
 namespace {
 
 GlobalBaselines::Level level_of(const LogHistogram& histogram) {

@@ -172,6 +172,7 @@ struct KeyedStage::Impl {
     return is_cold(handle) ? bring_back(hash, handle) : handle;
   }
   std::uint32_t bring_back(std::uint64_t hash, std::uint32_t cold);
+  void learn_label(const LabelInput& label);
 
   bool is_forgotten(const EntityHeader& header, std::int64_t tick_ms) const {
     return forget_ms > 0 && tick_ms > header.clock_ms && tick_ms - header.clock_ms > forget_ms;
@@ -387,12 +388,30 @@ void KeyedStage::Impl::update(std::uint32_t entity, const EventBatch& batch, std
   }
 }
 
+// Whoever is not here, or forgotten as of the last tick, has no history that a label could change. An entity that later
+// events of this batch have begun is not here yet.
+void KeyedStage::Impl::learn_label(const LabelInput& label) {
+  const std::uint64_t hash = label.entities[program.key].hash;
+  if (hash == 0) return;
+  std::uint32_t handle = table.find(hash);
+  if (handle == KeyTable::kNone) return;
+  if (is_cold(handle)) handle = bring_back(hash, handle);
+  std::byte* record = records.at(handle);
+  auto& header = part<EntityHeader>(record, 0);
+  if (header.started == 0 || is_forgotten(header, label.tick_ms)) return;
+  tracker->note_change(handle, record);
+  const LabelView view{label.event_ms, label.known_ms, header.clock_ms, label.truth};
+  for (std::size_t i = 0; i < operators.size(); ++i)
+    operators[i]->learn_label(record + program.operators[i].offset, view);
+}
+
 KeyedStage::KeyedStage(const FeaturePlan& plan, std::size_t stage) : impl_(std::make_unique<Impl>(plan, stage)) {}
 KeyedStage::KeyedStage(KeyedStage&&) noexcept = default;
 KeyedStage::~KeyedStage() = default;
 
 void KeyedStage::process(const EventBatch& batch, std::span<const std::uint32_t> rows, const GlobalBaselines& global,
-                         std::span<const std::uint32_t> snapshots, FeatureMatrix& out) {
+                         std::span<const std::uint32_t> snapshots, FeatureMatrix& out,
+                         std::span<const LabelInput* const> labels) {
   Impl& impl = *impl_;
   const std::uint32_t key = impl.program.key;
   std::array<std::uint32_t, kFound> found;
@@ -409,6 +428,8 @@ void KeyedStage::process(const EventBatch& batch, std::span<const std::uint32_t>
     if (entity != kNoEntity) impl.prefetch_parts(impl.records.at(entity), batch, rows[i]);
   };
   const auto update = [&](std::size_t i) {
+    for (; !labels.empty() && labels[0]->sequence < batch.header(rows[i]).sequence; labels = labels.subspan(1))
+      impl.learn_label(*labels[0]);
     const std::uint32_t entity = found[i % kFound];
     if (entity != kNoEntity)
       impl.update(entity, batch, rows[i], i % kGroup, global, snapshots[rows[i]], out.row(rows[i]));
@@ -435,6 +456,7 @@ void KeyedStage::process(const EventBatch& batch, std::span<const std::uint32_t>
     }
     for_group(3, update);
   }
+  for (const LabelInput* label : labels) impl.learn_label(*label);
 }
 
 std::string KeyedStage::Impl::segment(std::uint8_t group,

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "core/event.h"
+#include "core/label_input.h"
 #include "core/result.h"
 #include "features/plan.h"
 #include "features/state/captured_rows.h"
@@ -31,6 +32,8 @@ class GlobalBaselines {
   void begin_batch();
   /// Takes one accepted event, in order. Returns the snapshot it is to be compared with (which does not include it).
   std::uint32_t add(const EventBatch& batch, std::uint32_t row);
+  /// A label between two events, in order.
+  void learn_label(const LabelInput& label);
   /// An event-time tick: what was added so far becomes visible to later events.
   void tick();
   struct Level {
@@ -67,9 +70,11 @@ class KeyedStage {
   ~KeyedStage();
 
   /// Updates state with the events of `rows` (ascending in order) and writes this stage's columns of `out`. Rows whose
-  /// key is missing keep NaN. `snapshots[row]` is GlobalBaselines::add()'s answer for that row.
+  /// key is missing keep NaN. `snapshots[row]` is GlobalBaselines::add()'s answer for that row. `labels`: ascending in
+  /// sequence, of entities that this worker owns; each comes before the events with a higher one.
   void process(const EventBatch& batch, std::span<const std::uint32_t> rows, const GlobalBaselines& global,
-               std::span<const std::uint32_t> snapshots, FeatureMatrix& out);
+               std::span<const std::uint32_t> snapshots, FeatureMatrix& out,
+               std::span<const LabelInput* const> labels = {});
 
   /// What rows and segments of this stage hold.
   const StateSchema& schema() const;

@@ -107,11 +107,12 @@ Checkpointer::~Checkpointer() {
   thread_.join();
 }
 
-void Checkpointer::add_restored_ids(std::uint64_t first, std::string bytes) {
+void Checkpointer::add_restored_log(std::uint32_t stage, std::uint64_t first, std::string bytes) {
+  Log& log = logs_[stage];
   if (full_due_) {
-    id_rows_[first] = std::make_shared<const std::string>(std::move(bytes));
+    log.rows[first] = std::make_shared<const std::string>(std::move(bytes));
   } else {
-    id_firsts_.push_back(first);
+    log.firsts.push_back(first);
   }
 }
 
@@ -132,7 +133,7 @@ void Checkpointer::put(Job job) {
 }
 
 void Checkpointer::begin(Engine& engine, CheckpointRecord record, std::vector<StatePart> parts,
-                         std::optional<StatePart> ids, std::uint64_t ids_from, std::uint64_t ticket) {
+                         std::vector<LogRow> logs, std::uint64_t ticket) {
   CHECK(state_ == State::kIdle);
   state_ = State::kReading;
   hurried_ = false;
@@ -154,12 +155,15 @@ void Checkpointer::begin(Engine& engine, CheckpointRecord record, std::vector<St
     next_part_hashes_[part.id] = hash;
     others_.emplace_back(RowKey{kPartStage, 0, part.id}, std::make_shared<const std::string>(std::move(part.bytes)));
   }
-  if (ids) id_rows_[ids->id] = std::make_shared<const std::string>(std::move(ids->bytes));
-  for (const auto& [first, bytes] : id_rows_) others_.emplace_back(RowKey{kIdStage, 0, first}, bytes);
-  ids_gone_before_ = 0;
-  for (std::size_t i = 0; i + 1 < id_firsts_.size() && id_firsts_[i + 1] <= ids_from; ++i) {
-    others_.emplace_back(RowKey{kIdStage, 0, id_firsts_[i]}, nullptr);
-    ids_gone_before_ = id_firsts_[i + 1];
+  for (LogRow& given : logs) {
+    Log& log = logs_[given.stage];
+    if (given.row) log.rows[given.row->id] = std::make_shared<const std::string>(std::move(given.row->bytes));
+    for (const auto& [first, bytes] : log.rows) others_.emplace_back(RowKey{given.stage, 0, first}, bytes);
+    log.gone_before = 0;
+    for (std::size_t i = 0; i + 1 < log.firsts.size() && log.firsts[i + 1] <= given.from; ++i) {
+      others_.emplace_back(RowKey{given.stage, 0, log.firsts[i]}, nullptr);
+      log.gone_before = log.firsts[i + 1];
+    }
   }
   put(std::move(job));
 }
@@ -203,9 +207,11 @@ void Checkpointer::settle(Engine& engine) {
   next_ns_ = after_ms(options_.interval_ms);
   published_ = static_cast<std::uint32_t>(store_.newest());
   part_hashes_ = std::move(next_part_hashes_);
-  std::erase_if(id_firsts_, [this](std::uint64_t first) { return first < ids_gone_before_; });
-  for (const auto& [first, bytes] : id_rows_) id_firsts_.push_back(first);
-  id_rows_.clear();
+  for (auto& [stage, log] : logs_) {
+    std::erase_if(log.firsts, [&log](std::uint64_t first) { return first < log.gone_before; });
+    for (const auto& [first, bytes] : log.rows) log.firsts.push_back(first);
+    log.rows.clear();
+  }
 }
 
 Result<> Checkpointer::finish(Engine& engine) {

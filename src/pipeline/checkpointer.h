@@ -54,8 +54,16 @@ struct StatePart {
 };
 
 /// Stages of rows beyond those of the plan.
-inline constexpr std::uint32_t kPartStage = 0x10000;  // StatePart::id
-inline constexpr std::uint32_t kIdStage = 0x10001;    // recent ids, by the sequence of the first
+inline constexpr std::uint32_t kPartStage = 0x10000;   // StatePart::id
+inline constexpr std::uint32_t kIdStage = 0x10001;     // recent ids, by the sequence of the first
+inline constexpr std::uint32_t kLabelStage = 0x10002;  // events kept for labels, by the sequence of the first
+
+/// State that only grows at its end and goes at its beginning: written as it comes, a row a checkpoint.
+struct LogRow {
+  std::uint32_t stage = kIdStage;
+  std::optional<StatePart> row;  // since the last one, by the sequence of its first input
+  std::uint64_t from = 0;        // rows all of whose inputs are before it go
+};
 
 /// Threads  All calls by the engine's thread; a thread of its own writes.
 /// Cost     begin() copies the parts; step() the rows it takes. No call waits for the disk but finish() and wait().
@@ -75,8 +83,8 @@ class Checkpointer {
 
   CheckpointStore& store() { return store_; }
 
-  /// A row of recent ids that restore() gave, by the sequence of its first; before the first checkpoint.
-  void add_restored_ids(std::uint64_t first, std::string bytes);
+  /// A LogRow's that restore() gave, by stage and the sequence of its first; before the first checkpoint, ascending.
+  void add_restored_log(std::uint32_t stage, std::uint64_t first, std::string bytes);
   /// Whether the next checkpoint needs all parts, not only those that changed since the last one was begun.
   bool needs_all_parts() const { return full_due_ || !last_outcome_ || part_hashes_.empty(); }
 
@@ -84,10 +92,10 @@ class Checkpointer {
   bool due() const;
   /// The next one is due at once: memory is short.
   void hurry() { hurried_ = true; }
-  /// None may be under way. `ids`: a row of recent ids; rows all of whose ids are before `ids_from` go. `ticket` comes
-  /// back in make_durable(). A part that is left out stays as it is in the store: see needs_all_parts().
-  void begin(Engine& engine, CheckpointRecord record, std::vector<StatePart> parts, std::optional<StatePart> ids,
-             std::uint64_t ids_from, std::uint64_t ticket);
+  /// None may be under way. `ticket` comes back in make_durable(). A part that is left out stays as it is in the store:
+  /// see needs_all_parts().
+  void begin(Engine& engine, CheckpointRecord record, std::vector<StatePart> parts, std::vector<LogRow> logs,
+             std::uint64_t ticket);
   /// Takes up to `rows_max` rows from the engine, unless much is waiting to be written. What came of the last one is
   /// told to the engine here.
   void step(Engine& engine, std::size_t rows_max);
@@ -144,10 +152,13 @@ class Checkpointer {
   Others others_;
   std::map<std::uint64_t, std::uint64_t> part_hashes_;  // of what is in the store, by part
   std::map<std::uint64_t, std::uint64_t> next_part_hashes_;
-  std::map<std::uint64_t, std::shared_ptr<const std::string>>
-      id_rows_;                           // given to a checkpoint that is not published yet
-  std::vector<std::uint64_t> id_firsts_;  // rows in the store, ascending
-  std::uint64_t ids_gone_before_ = 0;
+  struct Log {
+    std::map<std::uint64_t, std::shared_ptr<const std::string>>
+        rows;                           // given to a checkpoint that is not published yet
+    std::vector<std::uint64_t> firsts;  // rows in the store, ascending
+    std::uint64_t gone_before = 0;
+  };
+  std::map<std::uint32_t, Log> logs_;  // by stage
   std::uint64_t rows_written_ = 0;
   std::uint64_t bytes_written_ = 0;
 

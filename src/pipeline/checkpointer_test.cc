@@ -39,10 +39,10 @@ TEST(CheckpointerTest, NoCheckpointBuildsOnRowsOfAnotherPlanEvenIfTheFirstFails)
       return ++asked == 1 ? error(ErrorCode::kUnavailable, "the disk is full") : Result<>{};
     };
     Checkpointer checkpointer(std::move(store), options);
-    checkpointer.add_restored_ids(9, "ids");
+    checkpointer.add_restored_log(kIdStage, 9, "ids");
     for (const bool published : {false, true}) {
       EXPECT_TRUE(checkpointer.needs_all_parts());
-      checkpointer.begin(**engine, {}, {{1, "part"}}, std::nullopt, 0, 0);
+      checkpointer.begin(**engine, {}, {{1, "part"}}, {{kIdStage, std::nullopt, 0}}, 0);
       EXPECT_EQ(checkpointer.finish(**engine).has_value(), published);
     }
     EXPECT_FALSE(checkpointer.needs_all_parts());

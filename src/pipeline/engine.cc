@@ -97,6 +97,7 @@ Engine::Engine(const Pipeline& pipeline, WorkerPool& pool, features::FeaturePlan
       global_(plan_),
       stages_(pool.workers()),
       rows_(pool.workers()),
+      labels_(pool.workers()),
       detectors_(make_detectors(pipeline, plan_)),
       decider_(decider_options(pipeline)),
       folder_(names_of(pipeline), pipeline.anomalies) {
@@ -114,7 +115,8 @@ Engine::Engine(const Pipeline& pipeline, WorkerPool& pool, features::FeaturePlan
   }
 }
 
-void Engine::process(const EventBatch& batch, std::span<const Tick> ticks, EngineOutput& out) {
+void Engine::process(const EventBatch& batch, std::span<const Tick> ticks, EngineOutput& out,
+                     std::span<const LabelInput> labels) {
   const std::size_t rows = batch.rows();
   out.features.reset(rows, plan_.columns().size());
   out.raw.resize(rows * num_detectors());
@@ -125,11 +127,26 @@ void Engine::process(const EventBatch& batch, std::span<const Tick> ticks, Engin
 
   global_.begin_batch();
   std::size_t next_tick = 0;
+  std::size_t next_label = 0;
+  // What comes before an event, in the order of inputs: a tick belongs to the input that caused it.
+  const auto between = [&](std::size_t before) {
+    for (;;) {
+      const bool tick = next_tick < ticks.size() && ticks[next_tick].before <= before;
+      const bool label = next_label < labels.size() && labels[next_label].before <= before;
+      if (!tick && !label) return;
+      if (tick && !(label && labels[next_label].sequence <= ticks[next_tick].sequence)) {
+        global_.tick();
+        ++next_tick;
+      } else {
+        global_.learn_label(labels[next_label++]);
+      }
+    }
+  };
   for (std::size_t i = 0; i < batch.order.size(); ++i) {
-    for (; next_tick < ticks.size() && ticks[next_tick].before <= i; ++next_tick) global_.tick();
+    between(i);
     snapshots_[batch.order[i]] = global_.add(batch, batch.order[i]);
   }
-  for (; next_tick < ticks.size(); ++next_tick) global_.tick();
+  between(batch.order.size());
 
   const std::size_t workers = stages_.size();
   const auto features_of = [&](std::size_t w) {
@@ -140,7 +157,12 @@ void Engine::process(const EventBatch& batch, std::span<const Tick> ticks, Engin
       for (const std::uint32_t row : batch.order) {
         if (batch.key(row, slot).group * workers / kKeyGroups == w) mine.push_back(row);
       }
-      stages_[w][s].process(batch, mine, global_, snapshots_, out.features);
+      auto& told = labels_[w];
+      told.clear();
+      for (const LabelInput& label : labels) {
+        if (label.entities[slot].group * workers / kKeyGroups == w) told.push_back(&label);
+      }
+      stages_[w][s].process(batch, mine, global_, snapshots_, out.features, told);
       if (vectors_) vectors_->write(s, batch, mine, out.features);
     }
   };

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/event.h"
+#include "core/label_input.h"
 #include "core/result.h"
 #include "core/verdict.h"
 #include "decide/decider.h"
@@ -48,8 +49,9 @@ class Engine {
   /// calibration cannot be read.
   static Result<std::unique_ptr<Engine>> create(const Pipeline& pipeline, WorkerPool& pool);
 
-  /// Takes the events in batch.order, and the ticks that fall between them (ascending in `before`).
-  void process(const EventBatch& batch, std::span<const Tick> ticks, EngineOutput& out);
+  /// Takes the events in batch.order, and the ticks and labels that fall between them (each ascending in `before`).
+  void process(const EventBatch& batch, std::span<const Tick> ticks, EngineOutput& out,
+               std::span<const LabelInput> labels = {});
 
   /// What moved a type's score for a row of the batch that was just processed, strongest first. Cost: microseconds,
   /// allocates.
@@ -144,6 +146,7 @@ class Engine {
   std::vector<std::vector<features::KeyedStage>> stages_;  // [worker][stage]
   std::unique_ptr<features::VectorStore> vectors_;         // null: nobody reads
   std::vector<std::vector<std::uint32_t>> rows_;           // [worker] scratch
+  std::vector<std::vector<const LabelInput*>> labels_;     // [worker] scratch
   std::vector<std::uint32_t> snapshots_;
   std::vector<models::DeviationDetector> detectors_;  // by detector; empty wishes for absent ones
   models::LearnedScorer learned_;

@@ -20,6 +20,7 @@
 #include "core/prng.h"
 #include "core/time.h"
 #include "pipeline/service.h"
+#include "pipeline/test_labels.h"
 #include "pipeline/test_pipelines.h"
 
 namespace alcedo::pipeline {
@@ -308,6 +309,71 @@ TEST_F(RestartTest, MergedFilesAndCountersGoOn) {
     folder.write("metrics-" + name + ".ndjson", metric_lines(name, static_cast<std::uint64_t>(i), events));
   }
   tell({load("pipelines/infrastructure"), "file:" + folder.path() + "/metrics-*.ndjson", events, 12}, 4);
+}
+
+// A label is neither lost nor taken twice: features of every event are those of a process that was never killed.
+TEST_F(RestartTest, LabelsGoOn) {
+  const Folder folder;
+  const auto all = test_payments(8, 20'000, 3 * kDayMs, true, 2000);
+  const std::string events = folder.write("events.csv", payments_csv(all, false));
+  folder.write("labels.csv", labels_csv(all, true));
+  const Pipeline pipeline =
+      labels_pipeline(folder.path(), "{from: file:labels.csv, type: reason, known: reported, delay: 3d, keep: 5d}");
+  tell({pipeline, "file:" + events, all.size(), 12}, 5);
+  tell({pipeline, "file:" + events, all.size(), 16, 100 << 10}, 6);
+}
+
+TEST_F(RestartTest, LabelsOfRowsGoOn) {
+  const Folder folder;
+  const auto all = test_payments(9, 20'000, 3 * kDayMs, false, 2000);
+  const std::string events = folder.write("events.csv", payments_csv(all, true));
+  tell({labels_pipeline(folder.path(), "{field: kind, type: kind, delay: 3d}"), "file:" + events, all.size(), 12,
+        100 << 10},
+       7);
+}
+
+// A replay takes labels where they came, not where they would belong.
+TEST_F(RestartTest, LabelsThatCameSinceChangeNothingThatWasDecided) {
+  const Folder folder;
+  const Shared seen;
+  const auto all = test_payments(10, 8000, 3 * kDayMs, true);
+  const std::vector<TestPayment> some(all.begin(), all.begin() + 6000);
+  std::string labels = labels_csv(all, true);
+  std::string known = labels.substr(0, labels.find('\n', labels.size() / 3) + 1);
+  const std::string events = folder.write("events.csv", payments_csv(some, false));
+  folder.write("labels.csv", known);
+  const Pipeline pipeline =
+      labels_pipeline(folder.path(), "{from: file:labels.csv, type: reason, known: reported, delay: 3d, keep: 60d}");
+  const std::string data = folder.path() + "/data";
+  live(pipeline, data, "file:" + events, {}, *seen);
+  EXPECT_EQ(seen->events, 6000U);
+  std::vector<std::uint64_t> before(seen->hashes, seen->hashes + kEventsMax);
+  folder.write("labels.csv", labels);
+  folder.write("events.csv", payments_csv(all, false));
+  std::filesystem::remove_all(data + "/checkpoints");
+  live(pipeline, data, "file:" + events, {}, *seen);
+  EXPECT_EQ(seen->differing, 0U);
+  EXPECT_EQ(seen->first, 1U) << "all of it was replayed";
+  EXPECT_EQ(seen->events, 8000U);
+  // What came since is learnt from all the same: other sequence numbers and features than without it.
+  const std::string other = folder.path() + "/other";
+  folder.write("labels.csv", known);
+  const Shared without;
+  live(pipeline, other, "file:" + events, {}, *without);
+  std::size_t same = 0;
+  std::size_t compared = 0;
+  for (std::size_t i = 0; i < kEventsMax; ++i) {
+    if (seen->hashes[i] == 0 || before[i] != 0) continue;
+    ++compared;
+    same += seen->hashes[i] == without->hashes[i] ? 1 : 0;
+  }
+  EXPECT_GE(compared, 2000U);
+  EXPECT_LT(same, compared / 2);
+  // A label that is gone is no replay any more.
+  folder.write("labels.csv", known.substr(0, known.find('\n', known.size() / 2) + 1));
+  std::filesystem::remove_all(data + "/checkpoints");
+  live(pipeline, data, "file:" + events, {.fails = true}, *seen);
+  EXPECT_THAT(seen->fault, HasSubstr("labels.csv"));
 }
 
 TEST_F(RestartTest, CheckpointsOfAnotherPlanKeepWhatStillMeansTheSame) {

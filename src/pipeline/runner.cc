@@ -21,6 +21,19 @@ constexpr std::size_t kPrefetchAhead = 8;
 constexpr std::size_t kPacedRecords = 256;
 constexpr std::size_t kPacedRows = 256;
 
+LabelIndex::Options index_options(const Pipeline& pipeline) {
+  LabelIndex::Options options;
+  options.keep_ms = pipeline.labels.keep_ms;
+  options.keys = pipeline.features.layout.keys;
+  for (const auto& feature : pipeline.features.features) {
+    const auto slot = static_cast<std::uint32_t>(feature.key);
+    const bool known = std::ranges::find(options.slots, slot) != options.slots.end();
+    if (feature.kind == features::FeatureKind::kConfirmed && !known) options.slots.push_back(slot);
+  }
+  std::ranges::sort(options.slots);
+  return options;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Runner>> Runner::create(const Pipeline& pipeline, Options options) {
@@ -30,6 +43,20 @@ Result<std::unique_ptr<Runner>> Runner::create(const Pipeline& pipeline, Options
   auto engine = Engine::create(pipeline, runner->pool_);
   if (!engine) return std::unexpected(engine.error());
   runner->engine_ = std::move(*engine);
+  if (runner->options_.labels != nullptr) {
+    auto* self = runner.get();
+    auto reader = LabelReader::create(pipeline, self->options_.secret, *self->options_.labels,
+                                      [self](const RawBatch& raw, std::size_t i, const contract::Decoded& why) {
+                                        return self->set_aside(raw, i, to_string(why.reject), "label: " + why.message);
+                                      });
+    if (!reader) return std::unexpected(reader.error());
+    self->label_reader_ = std::move(*reader);
+    if (self->label_reader_->has_times()) {
+      self->label_index_ = std::make_unique<LabelIndex>(index_options(pipeline));
+    } else if (auto loaded = self->label_reader_->load(); !loaded) {
+      return std::unexpected(loaded.error());
+    }
+  }
   if (runner->options_.served_entities_max > 0) {
     runner->engine_->keep_vectors({.entities_max = runner->options_.served_entities_max});
   }
@@ -168,24 +195,30 @@ Result<> Runner::set_aside(const RawBatch& raw, std::size_t i, std::string_view 
   }
 }
 
-Result<> Runner::check_replay(const EventHeader& event) {
-  if (options_.journal == nullptr || event.sequence > options_.journal->last_sequence()) return {};
+Result<> Runner::check_replay(std::uint64_t sequence, std::int32_t partition, std::int64_t offset) {
+  if (options_.journal == nullptr || sequence > options_.journal->last_sequence()) return {};
   const auto& runs = options_.journal->runs();
-  while (replay_run_ < runs.size() && runs[replay_run_].sequence + runs[replay_run_].count <= event.sequence)
-    ++replay_run_;
+  while (replay_run_ < runs.size() && runs[replay_run_].sequence + runs[replay_run_].count <= sequence) ++replay_run_;
   if (replay_run_ < runs.size()) {
     const auto& run = runs[replay_run_];
-    if (run.sequence <= event.sequence && run.partition == event.partition && event.offset >= run.offset_first &&
-        event.offset <= run.offset_last) {
+    if (run.sequence <= sequence && run.partition == partition && offset >= run.offset_first &&
+        offset <= run.offset_last) {
       return {};
     }
   }
   return error(
       ErrorCode::kCorrupt,
-      fmt::format(
-          "event {} at partition {}, offset {} is not what the journal says was read there before: the source has "
-          "changed since. Give the changed source a --data directory of its own",
-          event.sequence, event.partition, event.offset));
+      fmt::format("{} {} at partition {}, offset {} is not what the journal says was read there before: the source has "
+                  "changed since. Give the changed source a --data directory of its own",
+                  partition >= LabelReader::kPartitionBase ? "label" : "event", sequence, partition, offset));
+}
+
+std::int32_t Runner::replayed_partition() {
+  const std::uint64_t sequence = sequencer_.next_sequence();
+  const auto& runs = options_.journal->runs();
+  while (replay_run_ < runs.size() && runs[replay_run_].sequence + runs[replay_run_].count <= sequence) ++replay_run_;
+  const bool there = replay_run_ < runs.size() && runs[replay_run_].sequence <= sequence;
+  return there ? runs[replay_run_].partition : -1;
 }
 
 // The journal may know of records that the source's log lost to a power cut, when it reached the disk first; new ones
@@ -212,7 +245,7 @@ void Runner::take_tick(std::size_t before) {
 }
 
 // The numbers of labels may differ from run to run, their names do not.
-Truth Runner::truth_of(Label label) {
+Truth Runner::truth_of_label(Label label) {
   if (label == kUnlabelled) return 0;
   if (label == kNormal) return kTruthTold;
   const auto type = static_cast<std::size_t>(label - kFirstLabelType);
@@ -231,10 +264,70 @@ Truth Runner::truth_of(Label label) {
   return truths_[type];
 }
 
+// Without a label that is known already, an event of a file's is one that was fine.
+Truth Runner::truth_of(const EventHeader& event) {
+  if (!pipeline_.labels.delay_ms) return 0;
+  if (!label_reader_) return truth_of_label(event.label);
+  if (event.id_hash == 0) return 0;
+  return label_index_ ? kTruthTold : static_cast<Truth>(kTruthTold | label_reader_->find(event.id_hash));
+}
+
+Result<> Runner::take_label(const LabelReader::Row& row, std::size_t before) {
+  LabelInput label;
+  label.sequence = sequencer_.admit_label();
+  label.before = before;
+  label.known_ms = row.known_ms;
+  label.truth = row.truth;
+  label.tick_ms = sequencer_.ticked_ms();
+  if (auto r = check_replay(label.sequence, row.partition, row.offset); !r) return r;
+  if (options_.journal != nullptr) {
+    if (auto r = options_.journal->append_event(label.sequence, row.partition, row.offset); !r) return r;
+  }
+  auto answer = LabelIndex::Answer::kRepeated;
+  const bool anomalous = (row.truth & kTruthAnomalous) != 0;
+  if (anomalous) {
+    label_index_->forget_before(sequencer_.watermark_ms());
+    answer = label_index_->take(row.id_hash, label.sequence, label);
+  }
+  label_reader_->take();
+  if (anomalous && answer == LabelIndex::Answer::kFirst) labels_.push_back(std::move(label));
+  const std::scoped_lock lock(mutex_);
+  stats_.labels += anomalous && answer == LabelIndex::Answer::kFirst ? 1 : 0;
+  stats_.label_misses += anomalous && answer == LabelIndex::Answer::kUnknown ? 1 : 0;
+  stats_.labels_repeated += anomalous && answer == LabelIndex::Answer::kRepeated ? 1 : 0;
+  stats_.labels_normal += anomalous ? 0 : 1;
+  return {};
+}
+
+// A replay takes labels where they came then: a file that is followed may have grown since.
+Result<> Runner::take_labels(std::int64_t time_ms, std::size_t before) {
+  while (label_index_) {
+    replay_time_inputs(before);
+    const bool replaying = is_replaying();
+    if (replaying && replayed_partition() < LabelReader::kPartitionBase) break;
+    auto row = label_reader_->peek();
+    if (!row) return std::unexpected(row.error());
+    if (replaying && *row == nullptr) {
+      return error(
+          ErrorCode::kCorrupt,
+          fmt::format("label {} of the journal is not in {} any more. Restore the file, or give the changed one "
+                      "a --data directory of its own",
+                      sequencer_.next_sequence(), pipeline_.labels.from));
+    }
+    if (!replaying && (*row == nullptr || (*row)->known_ms >= time_ms)) break;
+    if (auto r = take_label(**row, before); !r) return r;
+  }
+  return {};
+}
+
 Result<> Runner::admit(EventBatch& batch, std::uint32_t row, const RawBatch& raw, std::size_t record) {
   replay_time_inputs(batch.order.size());
   EventHeader& event = batch.header(row);
-  event.truth = pipeline_.labels.delay_ms ? truth_of(event.label) : Truth{0};
+  // Not by one that claims to be of the future.
+  if (label_index_ && !sequencer_.is_ahead(event)) {
+    if (auto r = take_labels(event.time_ms, batch.order.size()); !r) return r;
+  }
+  event.truth = truth_of(event);
   switch (sequencer_.admit(event)) {
     case Admission::kAhead:
       return set_aside(raw, record, "ahead",
@@ -252,9 +345,13 @@ Result<> Runner::admit(EventBatch& batch, std::uint32_t row, const RawBatch& raw
   if (event.offset >= fresh_offset_) {
     if (auto r = forget_lost(event.sequence); !r) return r;
   }
-  if (auto r = check_replay(event); !r) return r;
+  if (auto r = check_replay(event.sequence, event.partition, event.offset); !r) return r;
   if (options_.journal != nullptr) {
     if (auto r = options_.journal->append_event(event.sequence, event.partition, event.offset); !r) return r;
+  }
+  if (label_index_) {
+    label_index_->add(event, batch.keys(row));
+    label_index_->forget_before(sequencer_.watermark_ms());
   }
   batch.order.push_back(row);
   take_tick(batch.order.size());
@@ -263,7 +360,9 @@ Result<> Runner::admit(EventBatch& batch, std::uint32_t row, const RawBatch& raw
 
 std::size_t Runner::resume_after_retention(const RawBatch& raw) {
   if (resumed_ || options_.journal == nullptr || options_.journal->runs().empty()) return 0;
-  const auto& runs = options_.journal->runs();
+  std::vector<Journal::Run> runs = options_.journal->runs();
+  std::erase_if(runs, [](const Journal::Run& one) { return one.partition >= LabelReader::kPartitionBase; });
+  if (runs.empty()) return 0;
   const std::int32_t partition = raw[0].partition;
   // A gap at the very start may also be records that were never accepted; then the first run begins at or after it.
   if (sequencer_.next_sequence() > runs.front().sequence || partition != runs.front().partition ||
@@ -322,6 +421,8 @@ Result<> Runner::process_raw(const RawBatch& raw, EventBatch& batch, std::vector
   const std::size_t fanout = decoder_.events_per_record_max();
   decode(raw, batch, counts);
   ticks_.clear();
+  labels_.clear();
+  if (label_reader_) label_reader_->look_again();
   for (const auto& rejected : rejected_) {
     for (const auto& [i, decoded] : rejected) {
       if (auto r = set_aside(raw, i, to_string(decoded.reject), decoded.message); !r) return r;
@@ -406,11 +507,13 @@ Result<> Runner::drive_merged(ingest::Source& source, std::int32_t partition_bas
   const auto restart = [&] {
     merged.reset(options_.batch_events_max, 1);
     ticks_.clear();
+    labels_.clear();
+    if (label_reader_) label_reader_->look_again();
     rows = 0;
   };
   const auto flush = [&]() -> Result<> {
     const std::size_t taken = merged.order.size();
-    auto done = taken == 0 && ticks_.empty() ? Result<>{} : process(merged);
+    auto done = taken == 0 && ticks_.empty() && labels_.empty() ? Result<>{} : process(merged);
     restart();
     return done ? keep_state(taken) : done;
   };
@@ -481,12 +584,16 @@ Result<> Runner::time_passes() {
   EventBatch none(decoder_.layout());
   none.reset(0, 1);
   ticks_.clear();
+  labels_.clear();
+  if (label_reader_) label_reader_->look_again();
   replay_time_inputs(0);
+  // None by itself: labels come with the events after them.
+  if (auto r = take_labels(INT64_MIN, 0); !r) return r;
   // Nothing arrives, so all that the source's log holds has been here: time goes on even if the journal knows more.
   if (fresh_offset_ != INT64_MAX) {
     if (auto r = forget_lost(sequencer_.next_sequence()); !r) return r;
   }
-  const bool replaying = options_.journal != nullptr && sequencer_.next_sequence() <= options_.journal->last_sequence();
+  const bool replaying = is_replaying();
   // Before the first event nothing is expected, so time has nothing to say.
   const std::int64_t time_ms = wall_clock_ms() - pipeline_.events.lateness_ms;
   if (!replaying && sequencer_.watermark_ms() != INT64_MIN && time_ms >= sequencer_.watermark_ms() + kSecondMs) {
@@ -496,7 +603,7 @@ Result<> Runner::time_passes() {
     }
     take_tick(0);
   }
-  return ticks_.empty() ? Result<>{} : process(none);
+  return ticks_.empty() && labels_.empty() ? Result<>{} : process(none);
 }
 
 Result<> Runner::process(EventBatch& batch) {
@@ -538,15 +645,22 @@ Result<> Runner::process_paced(EventBatch& batch) {
 }
 
 Result<> Runner::process_now(EventBatch& batch, std::size_t first, std::size_t last) {
-  // Ticks of this stretch; one after its last event belongs to it.
+  // Ticks and labels of this stretch; one after its last event belongs to it.
+  const auto is_here = [&](std::size_t before) {
+    return (before > first || (before == first && first == 0)) && before <= last;
+  };
   std::vector<Tick> ticks;
   for (const Tick& tick : ticks_) {
-    if (tick.before > first || (tick.before == first && first == 0)) {
-      if (tick.before <= last) ticks.push_back({tick.before - first, tick.sequence, tick.time_ms});
-    }
+    if (is_here(tick.before)) ticks.push_back({tick.before - first, tick.sequence, tick.time_ms});
+  }
+  std::vector<LabelInput> labels;
+  for (const LabelInput& label : labels_) {
+    if (!is_here(label.before)) continue;
+    labels.push_back(label);
+    labels.back().before -= first;
   }
   templates_.name_keys(batch);
-  engine_->process(batch, ticks, output_);
+  engine_->process(batch, ticks, output_, labels);
   std::uint64_t opened = 0;
   for (const auto& change : output_.changes) opened += change.kind == IncidentChange::Kind::kOpen ? 1 : 0;
   count_truth(batch);
@@ -556,7 +670,8 @@ Result<> Runner::process_now(EventBatch& batch, std::size_t first, std::size_t l
     stats_.incidents_opened += opened;
     stats_.open_incidents = engine_->open_incidents();
     stats_.entities = engine_->entities();
-    stats_.state_bytes = engine_->state_bytes() + templates_.state_bytes();
+    stats_.state_bytes =
+        engine_->state_bytes() + templates_.state_bytes() + (label_index_ ? label_index_->state_bytes() : 0);
     stats_.watermark_ms = sequencer_.watermark_ms();
     stats_.calibrated = engine_->decider().frozen();
   }
@@ -565,6 +680,7 @@ Result<> Runner::process_now(EventBatch& batch, std::size_t first, std::size_t l
     // Not what has been admitted: a paced replay admits more than it has processed, and what follows has not been
     // decided yet.
     std::uint64_t processed = ticks.empty() ? 0 : ticks.back().sequence;
+    if (!labels.empty()) processed = std::max(processed, labels.back().sequence);
     if (!batch.order.empty()) processed = std::max(processed, batch.header(batch.order.back()).sequence);
     return committer_->add(std::move(output_.changes), processed, source_);
   }

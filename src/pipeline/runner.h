@@ -24,6 +24,8 @@
 #include "pipeline/checkpointer.h"
 #include "pipeline/engine.h"
 #include "pipeline/journal.h"
+#include "pipeline/label_index.h"
+#include "pipeline/label_reader.h"
 #include "pipeline/pipeline_file.h"
 #include "pipeline/sequencer.h"
 #include "pipeline/template_keys.h"
@@ -32,13 +34,16 @@
 namespace alcedo::pipeline {
 
 /// Counts since the start. Every record ends in exactly one of events (its events, for a wide one), empty, dead letters
-/// or duplicates.
+/// or duplicates. Rows of a file of labels are no records; those that are no labels are dead letters too.
 struct RunnerStats {
   std::uint64_t records = 0;
   std::uint64_t events = 0;
   std::uint64_t empty = 0;  // records that hold nothing
   std::uint64_t duplicates = 0;
   std::uint64_t late = 0;  // accepted, below the watermark
+  // Of a file of labels with times of their own: such as reached their event; whose event is not remembered; of an
+  // event that had one before; such as say that nothing was wrong.
+  std::uint64_t labels = 0, label_misses = 0, labels_repeated = 0, labels_normal = 0;
   std::uint64_t dead_letters = 0;
   std::map<std::string, std::uint64_t> dead_by_reason;
   std::uint64_t fired = 0;  // firing verdicts
@@ -68,6 +73,7 @@ class Runner {
     double speed = 0;                             // 1: event time passes as fast as wall time; 0: as fast as possible
     bool live = false;                            // wall time also makes ticks while nothing arrives
     std::array<std::uint8_t, 16> secret{};        // of private fields
+    ingest::Source* labels = nullptr;             // where reads_label_file() says that there are some: open_labels()
     std::size_t served_entities_max = 0;          // newest vectors kept of each keyed stage, for readers; 0: none
     ingest::DeadLetters* dead_letters = nullptr;  // null: counted only
     Journal* journal = nullptr;
@@ -127,8 +133,12 @@ class Runner {
   Result<> set_aside(const RawBatch& raw, std::size_t i, std::string_view reason, std::string_view message);
   /// Admits row `row`; rejected ones are counted. Journaled time inputs that belong before it come first.
   Result<> admit(EventBatch& batch, std::uint32_t row, const RawBatch& raw, std::size_t record);
-  /// What features will learn of an event with this label.
-  Truth truth_of(Label label);
+  /// What features will learn of the event.
+  Truth truth_of(const EventHeader& event);
+  Truth truth_of_label(Label label);
+  /// Labels that became known before an event of `time_ms`, or that the journal says came here, take their places.
+  Result<> take_labels(std::int64_t time_ms, std::size_t before);
+  Result<> take_label(const LabelReader::Row& row, std::size_t before);
   void replay_time_inputs(std::size_t before);
   void take_tick(std::size_t before);
   Result<> process(EventBatch& batch);
@@ -136,7 +146,12 @@ class Runner {
   Result<> process_now(EventBatch& batch, std::size_t first, std::size_t last);
   /// Wall time as an input of its own while nothing arrives, so that silence is seen.
   Result<> time_passes();
-  Result<> check_replay(const EventHeader& event);
+  Result<> check_replay(std::uint64_t sequence, std::int32_t partition, std::int64_t offset);
+  bool is_replaying() const {
+    return options_.journal != nullptr && sequencer_.next_sequence() <= options_.journal->last_sequence();
+  }
+  /// While replaying: the partition that the next input came from, or -1 if it was none of a source.
+  std::int32_t replayed_partition();
   Result<> forget_lost(std::uint64_t sequence);
   /// Where retention has dropped the oldest records of a log, sequence numbers go on from the first run that is still
   /// there whole. Returns the first record of `raw` to take.
@@ -150,6 +165,7 @@ class Runner {
   void last_checkpoint();
   Result<> make_durable(std::uint64_t ticket);
   CheckpointRecord make_record() const;
+  Result<> restore_labels();
   Result<> take_record(std::uint64_t epoch, std::string_view bytes);
   Result<> take_row(const RowKey& key, std::string_view row, std::uint64_t epoch);
   Result<> take_part(std::uint64_t id, std::string_view bytes);
@@ -170,7 +186,12 @@ class Runner {
   std::vector<std::vector<std::pair<std::uint32_t, contract::Decoded>>> rejected_;  // [worker]
   std::map<std::string, std::int64_t> rows_of_file_;  // row clock: rows so far of each file key
   std::map<std::int32_t, std::int64_t> rows_of_partition_;
-  std::vector<Truth> truths_;  // by label, of the source that is driven
+  std::vector<Truth> truths_;                  // by label, of the source that is driven
+  std::unique_ptr<LabelReader> label_reader_;  // null: labels come in the events, or not at all
+  std::unique_ptr<LabelIndex> label_index_;    // where they have times of their own
+  std::vector<LabelInput> labels_;             // as ticks_
+  std::optional<StatePart> label_log_;         // since the newest checkpoint was begun
+  std::vector<std::pair<std::uint64_t, std::string>> restored_label_logs_;
   bool resumed_ = false;
   std::size_t replay_run_ = 0;
   std::size_t replay_time_ = 0;

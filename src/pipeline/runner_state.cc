@@ -35,6 +35,7 @@ CheckpointRecord Runner::make_record() const {
   record.sequence = processed_sequence();
   record.warmed_up = warmed_up_;
   record.places = places_;
+  if (label_index_) record.places.insert(label_reader_->places().begin(), label_reader_->places().end());
   record.file_rows = rows_of_file_;
   const RunnerStats counts = stats();
   record.counts = {{"records", counts.records},
@@ -42,6 +43,10 @@ CheckpointRecord Runner::make_record() const {
                    {"empty", counts.empty},
                    {"duplicates", counts.duplicates},
                    {"late", counts.late},
+                   {"labels", counts.labels},
+                   {"label_misses", counts.label_misses},
+                   {"labels_repeated", counts.labels_repeated},
+                   {"labels_normal", counts.labels_normal},
                    {"dead_letters", counts.dead_letters},
                    {"fired", counts.fired},
                    {"incidents_opened", counts.incidents_opened},
@@ -70,16 +75,24 @@ void Runner::begin_checkpoint() {
     checkpointed_templates_ = templates_.version();
   }
   gather_ids();
-  auto ids = std::exchange(ids_, std::nullopt);
   const std::uint64_t now = processed_sequence();
-  const std::uint64_t ids_from = now > pipeline_.duplicates ? now - pipeline_.duplicates : 0;
-  checkpointer_->begin(*engine_, make_record(), std::move(parts), std::move(ids), ids_from,
+  std::vector<LogRow> logs(2);
+  logs[0] = {kIdStage, std::exchange(ids_, std::nullopt), now > pipeline_.duplicates ? now - pipeline_.duplicates : 0};
+  logs[1] = {kLabelStage, std::exchange(label_log_, std::nullopt),
+             label_index_ ? label_index_->oldest(now + 1) : UINT64_MAX};
+  checkpointer_->begin(*engine_, make_record(), std::move(parts), std::move(logs),
                        committer_ ? committer_->added() : 0);
   checkpointed_sequence_ = now;
 }
 
 // Batch by batch, so that a checkpoint does not begin with a copy of all ids since the last one.
 void Runner::gather_ids() {
+  if (label_index_) {
+    if (std::string log = label_index_->take_log(); !log.empty()) {
+      if (!label_log_) label_log_ = StatePart{label_index_->log_begins(), {}};
+      StateWriter(label_log_->bytes).text(log);
+    }
+  }
   const auto recent = sequencer_.take_recent_ids();
   if (recent.empty()) return;
   static_assert(sizeof(Sequencer::Seen) == 16);
@@ -152,6 +165,7 @@ Result<> Runner::restore() {
                                                   options_.checkpoints, epoch, entity));
   });
   sequencer_.keep_recent_ids(true);
+  if (label_index_) label_index_->keep_log(true);
   const auto restored = store->restore(
       [this](const RowKey& key, std::string_view row, std::uint64_t epoch) { return take_row(key, row, epoch); },
       [this](std::uint64_t epoch, std::string_view bytes) { return take_record(epoch, bytes); });
@@ -164,6 +178,7 @@ Result<> Runner::restore() {
     if (auto r = sequencer_.load_ids(ids); !r)
       return error(r.error().code,
                    fmt::format("checkpoints in {}: {}; {}", directory, r.error().message, move_away(directory)));
+    if (auto r = restore_labels(); !r) return r;
     engine_->finish_load();
     for (const std::string& refused : (*restored)->refused) restore_notes_.push_back(refused);
     if (!(*restored)->refused.empty())
@@ -190,13 +205,43 @@ Result<> Runner::restore() {
   how.make_durable = [this](std::uint64_t ticket) { return make_durable(ticket); };
   how.on_problem = options_.on_problem;
   checkpointer_ = std::make_unique<Checkpointer>(*std::move(store), std::move(how));
-  for (auto& [first, bytes] : restored_id_rows_) checkpointer_->add_restored_ids(first, std::move(bytes));
+  for (auto& [first, bytes] : restored_id_rows_) checkpointer_->add_restored_log(kIdStage, first, std::move(bytes));
   restored_id_rows_.clear();
+  for (auto& [first, bytes] : restored_label_logs_)
+    checkpointer_->add_restored_log(kLabelStage, first, std::move(bytes));
+  restored_label_logs_.clear();
   if (options_.journal != nullptr) {
     const auto& inputs = options_.journal->time_inputs();
     while (replay_time_ < inputs.size() && inputs[replay_time_].sequence < sequencer_.next_sequence()) ++replay_time_;
   }
   return {};
+}
+
+Result<> Runner::restore_labels() {
+  if (!label_index_) return {};
+  const std::string& directory = options_.checkpoints;
+  std::ranges::sort(restored_label_logs_);
+  // A row holds the logs of its batches.
+  std::vector<std::pair<std::uint64_t, std::string>> logs;
+  for (const auto& [first, bytes] : restored_label_logs_) {
+    StateReader reader(bytes);
+    while (reader.ok() && reader.left() > 0) logs.emplace_back(first, reader.text());
+    if (!reader.ok())
+      return error(ErrorCode::kCorrupt,
+                   fmt::format("checkpoints in {}: events kept for labels, from {}: the row {}; {}", directory, first,
+                               reader.mistake(), move_away(directory)));
+  }
+  const auto loaded = label_index_->load_logs(logs);
+  if (!loaded)
+    return error(loaded.error().code,
+                 fmt::format("checkpoints in {}: {}; {}", directory, loaded.error().message, move_away(directory)));
+  label_index_->forget_before(sequencer_.watermark_ms());
+  if (!*loaded)
+    restore_notes_.emplace_back(
+        "labels of events that came before will be misses: the pipeline keeps their entities anew");
+  auto skipped = label_reader_->skip_to(places_, stop_);
+  std::erase_if(places_, [](const auto& place) { return place.first >= LabelReader::kPartitionBase; });
+  return skipped;
 }
 
 Result<> Runner::take_record(std::uint64_t epoch, std::string_view bytes) {
@@ -241,6 +286,10 @@ Result<> Runner::take_record(std::uint64_t epoch, std::string_view bytes) {
   take("empty", stats_.empty);
   take("duplicates", stats_.duplicates);
   take("late", stats_.late);
+  take("labels", stats_.labels);
+  take("label_misses", stats_.label_misses);
+  take("labels_repeated", stats_.labels_repeated);
+  take("labels_normal", stats_.labels_normal);
   take("dead_letters", stats_.dead_letters);
   take("fired", stats_.fired);
   take("incidents_opened", stats_.incidents_opened);
@@ -257,6 +306,10 @@ Result<> Runner::take_record(std::uint64_t epoch, std::string_view bytes) {
 
 Result<> Runner::take_row(const RowKey& key, std::string_view row, std::uint64_t epoch) {
   if (key.stage == kPartStage) return take_part(key.entity, row);
+  if (key.stage == kLabelStage) {
+    restored_label_logs_.emplace_back(key.entity, row);
+    return {};
+  }
   if (key.stage == kIdStage) {
     StateReader reader(row);
     while (reader.ok() && reader.left() > 0) {

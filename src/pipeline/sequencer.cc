@@ -72,9 +72,7 @@ bool Sequencer::is_duplicate(std::uint64_t id_hash, std::uint64_t sequence) {
 }
 
 Admission Sequencer::admit(EventHeader& event) {
-  if (options_.ahead_ms && event.time_ms > event.arrival_ms && event.time_ms - event.arrival_ms > *options_.ahead_ms) {
-    return Admission::kAhead;
-  }
+  if (is_ahead(event)) return Admission::kAhead;
   if (options_.duplicates > 0 && event.id_hash != 0) {
     if (is_duplicate(event.id_hash, next_sequence_)) return Admission::kDuplicate;
     if (recent_) recent_[recorded_++ % options_.duplicates] = {event.id_hash, next_sequence_};

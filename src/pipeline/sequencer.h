@@ -46,6 +46,16 @@ class Sequencer {
   /// Time passes without events (a journaled input): the watermark becomes at least `time_ms`. Takes a sequence number.
   std::uint64_t advance(std::int64_t time_ms);
 
+  /// A label takes its place; time does not pass.
+  std::uint64_t admit_label() { return next_sequence_++; }
+  /// Whether admit() would refuse the event because of its time.
+  bool is_ahead(const EventHeader& event) const {
+    return options_.ahead_ms && event.time_ms > event.arrival_ms &&
+           event.time_ms - event.arrival_ms > *options_.ahead_ms;
+  }
+  /// Time of the last tick; INT64_MIN: there was none.
+  std::int64_t ticked_ms() const { return ticked_ms_; }
+
   std::uint64_t next_sequence() const { return next_sequence_; }
   void set_next_sequence(std::uint64_t sequence) { next_sequence_ = sequence; }
   std::int64_t watermark_ms() const { return watermark_ms_; }

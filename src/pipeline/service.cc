@@ -129,8 +129,9 @@ Result<> Service::set_up() {
 
   auto secret = private_key(options_.data);
   if (!secret) return std::unexpected(secret.error());
-  const std::string identity =
+  std::string identity =
       fmt::format("{}\n{}\n{}", pipeline_.name, fmt::join(options_.sources, " "), fmt::join(options_.warm_up, " "));
+  if (reads_label_file(pipeline_)) identity += "\n" + pipeline_.labels.from;
   auto journal = Journal::open(options_.data + "/journal", identity, wall_clock_ms());
   if (!journal) return std::unexpected(journal.error());
   journal_ = std::move(*journal);
@@ -165,7 +166,11 @@ Result<> Service::set_up() {
   auto source = open_sources(options_.sources, pipeline_.events, how);
   if (!source) return std::unexpected(source.error());
   source_ = std::move(*source);
+  auto labels = open_labels(pipeline_, options_.follow, journal_->opened_ms());
+  if (!labels) return std::unexpected(labels.error());
+  labels_ = std::move(*labels);
   Runner::Options run;
+  run.labels = labels_.get();
   run.workers = options_.workers;
   run.speed = options_.speed;
   run.live = options_.live;

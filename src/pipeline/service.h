@@ -86,6 +86,7 @@ class Service {
   std::unique_ptr<alert::Deliverer> deliverer_;
   std::unique_ptr<ingest::Source> warm_up_;
   std::unique_ptr<ingest::Source> source_;
+  std::unique_ptr<ingest::Source> labels_;  // null: none are read
   std::unique_ptr<Runner> runner_;
   std::thread thread_;
   Result<> outcome_;

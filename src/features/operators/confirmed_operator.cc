@@ -77,6 +77,16 @@ class ConfirmedOperator final : public Operator {
     learn(state, now, event.time_ms + spec_.delay_ms, confirms(spec_, truth));
   }
 
+  // The event was counted as one without a label, at its time + delay, whether that has come or not. Its truth is known
+  // at another time now, and it counts there.
+  void learn_label(std::byte* bytes, const LabelView& label) override {
+    if (!confirms(spec_, label.truth)) return;
+    auto& state = *reinterpret_cast<ConfirmedState*>(bytes);
+    const std::int64_t clock = spans_.grain_of(label.clock_ms);
+    take_back(state, clock, spans_.grain_of(label.event_ms + spec_.delay_ms));
+    learn(state, clock, label.known_ms, true);
+  }
+
   // A flag and the age of the newest confirmation; how many grains; each one's distance from the one before (of the
   // first from where the longest window begins), known, confirmed, and with any the newest one's place in it.
   void save(const std::byte* bytes, std::int64_t clock_ms, StateWriter& writer) const override {
@@ -253,6 +263,20 @@ class ConfirmedOperator final : public Operator {
       grain.last_ms = std::max(grain.last_ms, place);
     }
     count(state, number, clock, one);
+  }
+
+  void take_back(ConfirmedState& state, std::int64_t clock, std::int64_t number) {
+    const std::uint32_t at = find(state, number, clock);
+    if (at == state.size) return;
+    Grain& grain = list_of(state)[at];
+    if (number_of(grain.at, clock) != number || grain.counted.known == grain.counted.confirmed) return;
+    --grain.counted.known;
+    if (number < clock) {
+      Counted* totals = totals_of(state);
+      for (std::size_t window = 0; window < spans_.grains.size(); ++window)
+        totals[window].known -= number >= clock - spans_.grains[window] ? 1 : 0;
+    }
+    if (grain.counted.known == 0) erase(state, at, 1);
   }
 
   void insert(ConfirmedState& state, std::uint32_t at, const Grain& grain) {

@@ -35,6 +35,14 @@ struct EventView {
   double usual_of = 0;
 };
 
+/// What became known of an earlier event of the entity.
+struct LabelView {
+  std::int64_t event_ms = 0;
+  std::int64_t known_ms = 0;
+  std::int64_t clock_ms = 0;  // the entity's, which a label does not move
+  Truth truth = 0;
+};
+
 /// A column of an operator, in its order.
 struct OperatorColumn {
   std::string name;  // without the feature's: "distinct_5m"
@@ -61,6 +69,8 @@ class Operator {
   virtual void prepare(const EventBatch& /*batch*/, std::span<const std::uint32_t> /*rows*/) {}
   /// `out` is the operator's columns in the event's row, in the order of operator_columns().
   virtual void update(std::byte* state, const EventView& event, std::span<float> out) = 0;
+  /// A label between two events of the entity. Only kConfirmed learns from it.
+  virtual void learn_label(std::byte* /*state*/, const LabelView& /*label*/) {}
   /// The version of what save() writes. A change of the bytes, or of what they mean, is a new version: state saved by
   /// another one starts anew, and the user is told so by the feature's name.
   virtual std::uint32_t state_version() const { return 1; }
