@@ -18,7 +18,7 @@ using features::FeatureKind;
 using features::FeatureSpec;
 
 constexpr std::int64_t kWindowUnitMs = 60;  // 60 buckets of whole milliseconds
-constexpr std::int64_t kWindowMsMax = 7 * kDayMs;
+constexpr std::int64_t kWindowMsMax = 90 * kDayMs;
 constexpr std::size_t kWindowsMax = 8;
 constexpr std::string_view kWindowsExample = "windows in ascending order such as [1m, 5m, 1h]";
 constexpr std::string_view kEntitiesExample = "a map such as {card: card_id, merchant: merchant_id}";
