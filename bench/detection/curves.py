@@ -1,5 +1,8 @@
-# How good scores are: area under precision and recall, true positives at a given share of false ones, with intervals.
-"""Rows without a score (NaN) count as the least suspicious. All functions: labels 0 or 1, higher scores are stranger, no state, seeded."""
+"""How good scores are: area under precision and recall, true positives at a share of false ones, each with an interval.
+
+Labels are 0 or 1, higher scores are stranger, equal scores are one step; rows without a score (NaN) are the least suspicious. No state; seeded.
+"""
+
 import numpy as np
 
 FALSE_POSITIVE_RATES = (0.001, 0.003, 0.01)

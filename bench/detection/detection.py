@@ -1,0 +1,264 @@
+#!/usr/bin/env python3
+"""How well Alcedo detects on labelled sets, beside other software on the same rows; writes docs/detection.md's tables.
+
+usage: detection.py [--data DIR] [--program FILE] [--out DIR] [--quick] [--write] [SET ...]
+       ./dev bench detection [THE SAME] builds and installs what it needs before
+
+One pass in time order: models learn from the past part of a set, thresholds and places among rows are judged on the future part. A set
+that is not in DIR (default ../shared/data) is skipped, and said so. Results are kept by the content of what they follow from (data, code,
+pipeline, program), so a second run only does what changed. --quick: the small sets, without the slow peers. --write: put the tables into
+docs/detection.md between its markers. Prints the tables; writes OUT/detection.json. Exit codes: 0 measured, 1 something failed, 2 usage.
+"""
+
+import argparse
+import functools
+import hashlib
+import inspect
+import json
+import pathlib
+import re
+import shutil
+import sys
+import time
+
+import numpy as np
+
+import curves
+import ours
+import peers
+import sets
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "detection.md"
+QUICK_SETS = ("ucsd_fico2009", "nsl_kdd", "hdfs_lines")
+SLOW_PEERS = ("half-space trees",)
+# Name in the tables: (function, whether it needs labels, on what columns).
+PEERS = {
+    "isolation forest (scikit-learn), raw columns": (peers.isolation_forest, False, "raw"),
+    "ECOD (PyOD), raw columns": (peers.ecod, False, "raw"),
+    "half-space trees (river), raw columns": (peers.half_space_trees, False, "raw"),
+    "isolation forest (scikit-learn), our features": (peers.isolation_forest, False, "ours"),
+    "LightGBM with labels, raw columns": (peers.lightgbm, True, "raw"),
+    "LightGBM with labels, our features": (peers.lightgbm, True, "ours"),
+}
+
+
+@functools.cache
+def digest_of_file(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(*parts):
+    """Of texts, functions (by their source), files and folders."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, pathlib.Path):
+            files = sorted(file for file in part.rglob("*") if file.is_file()) if part.is_dir() else [part]
+            text = "".join(f"{file.name} {digest_of_file(file)} " for file in files)
+        else:
+            text = inspect.getsource(part) if callable(part) else str(part)
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()[:24]
+
+
+class Kept:
+    """Files by what they follow from. A folder or file without its mark was not finished, and is made anew."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def made(self, kind, key, make):
+        """The path of what make(path) left, or had left before."""
+        path = self.folder / kind / key
+        mark = path.with_suffix(".done")
+        if not mark.exists():
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.mkdir(parents=True)
+            make(path)
+            mark.touch()
+        return path
+
+
+class Bench:
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.kept = Kept(arguments.out / "detection")
+
+    def prepared(self, name):
+        folder, _, function = sets.SETS[name]
+        key = digest_of(self.arguments.data / folder, pathlib.Path(sets.__file__), name)
+        return key, self.kept.made("sets", f"{name}-{key}", lambda path: function(self.arguments.data / folder, path))
+
+    def replayed(self, name, key, path):
+        pipeline = ROOT / "docs" / "examples" / sets.SETS[name][1]
+        key = digest_of(key, pipeline, self.arguments.program, ours.columns)
+
+        def make(out):
+            names, values, seconds = ours.columns(self.arguments.program, pipeline, path / "events.csv", out / "scores.csv")
+            np.savez(out / "columns.npz", names=np.asarray(names, dtype=str), values=values, seconds=seconds)
+            (out / "scores.csv").unlink()
+
+        return key, self.kept.made("replays", f"{name}-{key}", make)
+
+    def scores(self, name, key, function, rows):
+        """What the peer says about the future, and how long it took."""
+        key = digest_of(key, function, peers.filled, peers.Rows)
+
+        def make(out):
+            start = time.monotonic()
+            scores = np.asarray(function(rows()), dtype=np.float64)
+            np.savez(out / "scores.npz", scores=scores, seconds=time.monotonic() - start)
+
+        with np.load(self.kept.made("peers", f"{name}-{function.__name__}-{key}", make) / "scores.npz") as file:
+            return file["scores"], float(file["seconds"])
+
+    def measure(self, name):
+        """One set's results: {"rows", "anomalies", "past_rows", "detectors": {NAME: curves.judge()}}."""
+        key, path = self.prepared(name)
+        with np.load(path / "truth.npz") as file:
+            truth = {field: file[field] for field in file.files}
+        split, label = int(truth["split"]), truth["label"]
+        replay_key, replay = self.replayed(name, key, path)
+        with np.load(replay / "columns.npz") as file:
+            names, values, seconds = list(file["names"]), file["values"], float(file["seconds"])
+        unit = truth["unit"][split:]
+        detectors = {}
+
+        def judge(title, scores, **more):
+            by_unit, labels = by_highest(scores, label[split:], unit)
+            detectors[title] = curves.judge(labels, by_unit) | more
+            say(f"  {title}: PR-AUC {detectors[title]['pr_auc']:.3f}, TPR at 0.3 % {detectors[title]['tpr_at_fpr']['0.003']:.3f}")
+
+        judged = {column: values[split:, index] for index, column in enumerate(names)}
+        pipeline = json.loads(run_check(self.arguments.program, ROOT / "docs" / "examples" / sets.SETS[name][1]))
+        for kind in sorted(set(pipeline["kinds"].values())):
+            instances = [instance for instance, its in pipeline["kinds"].items() if its == kind]
+            best = max(instances, key=lambda instance: rate_found(judged[f"{instance}.score"], label[split:], unit))
+            judge(kind, judged[f"{best}.score"], instance=best)
+        judge("ensemble", np.nanmax(np.nan_to_num(np.stack([judged[f"{type}.score"] for type in pipeline["anomalies"]]), nan=-1), axis=0))
+        detectors["ensemble"]["events_per_second"] = round(len(label) / max(seconds, 1e-9))
+
+        matrices = {"raw": (truth["raw"], key, [i for i, n in enumerate(truth["raw_names"]) if n in set(truth["category_names"])])}
+        features = [index for index, column in enumerate(names) if ours.is_feature(column)]
+        matrices["ours"] = (values[:, features], replay_key, [])
+        for title, (function, needs_labels, what) in PEERS.items():
+            matrix, matrix_key, categories = matrices[what]
+            if self.arguments.quick and any(slow in title for slow in SLOW_PEERS):
+                continue
+            if matrix.shape[1] == 0 or (needs_labels and label[:split].sum() < 10):
+                continue
+            rows = lambda: peers.Rows(matrix[:split], label[:split], matrix[split:], categories)
+            scores, took = self.scores(name, matrix_key, function, rows)
+            judge(title, scores, seconds=round(took, 1))
+        baselines = [detectors[kind]["tpr_at_fpr"]["0.003"] for kind in ("zscore", "iqr") if kind in detectors]
+        result = {"rows": int(label.size), "past_rows": split, "judged": detectors["ensemble"]["rows"],
+                  "anomalies": detectors["ensemble"]["anomalies"], "detectors": detectors}
+        if baselines and max(baselines) > 0:
+            result["uplift_over_best_baseline"] = detectors["ensemble"]["tpr_at_fpr"]["0.003"] / max(baselines) - 1
+        return result
+
+
+def by_highest(scores, label, unit):
+    """One score and label a unit: its highest of each."""
+    _, member = np.unique(unit, return_inverse=True)
+    if member.max() + 1 == len(unit):
+        return scores, label
+    highest = np.full(member.max() + 1, -np.inf)
+    np.maximum.at(highest, member, np.nan_to_num(scores, nan=-np.inf))
+    labels = np.zeros(member.max() + 1, dtype=np.int8)
+    np.maximum.at(labels, member, label)
+    return np.where(np.isinf(highest), np.nan, highest), labels
+
+
+def rate_found(scores, label, unit):
+    scores, label = by_highest(scores, label, unit)
+    return curves.judge(label, scores, draws=0)["tpr_at_fpr"]["0.003"]
+
+
+def run_check(program, pipeline):
+    """{"kinds": {DETECTOR: KIND}, "anomalies": [NAME]} of a pipeline."""
+    import subprocess
+
+    told = json.loads(subprocess.run([program, "check", "--json", pipeline], capture_output=True, text=True, check=True).stdout)
+    told = told[0] if isinstance(told, list) else told
+    text = (pipeline / "pipeline.yaml").read_text()
+    kinds = {}
+    for detector in told["detectors"]:
+        written = re.search(rf"^  {re.escape(detector)}:\s*\{{(\w+):", text, re.MULTILINE)
+        if written is None:
+            raise RuntimeError(f"{pipeline}: detector {detector} is not written on one line")
+        kinds[detector] = written.group(1)
+    return json.dumps({"kinds": {d: k for d, k in kinds.items() if k != "absent"}, "anomalies": told["anomalies"]})
+
+
+def table(name, result):
+    """A set's table as Markdown."""
+    share = result["anomalies"] / result["judged"]
+    lines = [f"### {name}", "",
+             f"{result['past_rows']:,} of {result['rows']:,} rows are the past; {result['judged']:,} are judged, {result['anomalies']:,} of "
+             f"them anomalous ({share:.2%}).", "",
+             "| detector | PR-AUC | TPR at 0.1 % | 0.3 % | 1 % |", "|---|---|---|---|---|"]
+    for title, it in result["detectors"].items():
+        shown = f"{title} (best: `{it['instance']}`)" if "instance" in it else title
+        low, high = it["pr_auc_interval"]
+        cells = [f"{it['pr_auc']:.3f} ({low:.3f}-{high:.3f})", f"{it['tpr_at_fpr']['0.001']:.3f}"]
+        low, high = it["tpr_at_fpr_interval"]["0.003"]
+        cells += [f"{it['tpr_at_fpr']['0.003']:.3f} ({low:.3f}-{high:.3f})", f"{it['tpr_at_fpr']['0.01']:.3f}"]
+        lines.append(f"| {shown} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def written_into(document, tables):
+    """The document with these tables instead of those between its markers; those of sets that were not measured stay."""
+    for name, text in tables.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        if begin not in document:
+            raise RuntimeError(f"docs/detection.md has no '{begin}'")
+        head, rest = document.split(begin, 1)
+        document = f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}"
+    return document
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sets", nargs="*", metavar="SET", help=", ".join(sets.SETS))
+    parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--program", type=pathlib.Path, default=ROOT / "build" / "release" / "alcedo")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build" / "bench")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.sets if name not in sets.SETS]
+    if unknown:
+        parser.error(f"no set {', '.join(unknown)}; there are: {', '.join(sets.SETS)}")
+    arguments.data = arguments.data.resolve()
+    wanted = arguments.sets or (QUICK_SETS if arguments.quick else sets.SETS)
+    bench, results, tables, failed = Bench(arguments), {}, {}, 0
+    for name in wanted:
+        folder = arguments.data / sets.SETS[name][0]
+        if not folder.is_dir():
+            say(f"{name}: skipped, there is no {folder}")
+            continue
+        say(name)
+        try:
+            results[name] = bench.measure(name)
+        except Exception as error:  # the other sets are still worth measuring
+            say(f"{name}: {type(error).__name__}: {error}")
+            failed += 1
+            continue
+        tables[name] = table(name, results[name])
+        print(tables[name] + "\n", flush=True)
+    (arguments.out / "detection.json").write_text(json.dumps(results, indent=1) + "\n")
+    if arguments.write:
+        DOCUMENT.write_text(written_into(DOCUMENT.read_text(), tables))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
