@@ -76,6 +76,14 @@ class Judges(unittest.TestCase):
         np.testing.assert_array_equal([0.9, 0.3, np.nan], scores)
         np.testing.assert_array_equal([0, 1, 0], labels)
 
+    def test_an_episode_is_found_by_its_highest_row(self):
+        labels = np.array([0, 1, 1, 0, 1, 0, 1, 1])
+        group = np.array([0, 0, 0, 0, 0, 0, 0, 1])
+        episodes = detection.episodes_of(labels, group)
+        self.assertEqual([-1, 0, 0, -1, 1, -1, 2, 3], episodes.tolist())
+        result = curves.judge(labels, [0.5, 0.1, 0.9, 0.2, 0.3, 0.4, 0.5, 0.6], draws=0, episodes=episodes)
+        self.assertEqual((4, 0.5), (result["episodes"], result["episodes_at_fpr"]["0.001"]))  # above 0.5, not at it
+
 
 class Prepares(unittest.TestCase):
     def test_categories_are_ranked_by_the_past_alone(self):
@@ -93,12 +101,12 @@ class Prepares(unittest.TestCase):
             out = pathlib.Path(folder) / "set"
             frame = pd.DataFrame({"amount": [1.0, 2.0, 3.0], "shop": ["x", "y", "x"], "bad": [0, 1, 0]})
             sets.write(out, frame, 2, frame.bad, numbers=["amount"], categories=["shop"])
-            events, past = (out / "events.csv").read_text(), (out / "past.csv").read_text()
+            events, past = ((out / part / "rows.csv").read_text() for part in ("events", "past"))
             self.assertTrue(events.startswith(past))
             self.assertEqual(3, past.count("\n"))
             with np.load(out / "truth.npz") as truth:
-                self.assertEqual(([0, 1, 0], 2, ["amount", "shop"]),
-                                 (truth["label"].tolist(), int(truth["split"]), truth["raw_names"].tolist()))
+                self.assertEqual(([0, 1, 0], [False, False, True], ["amount", "shop"]),
+                                 (truth["label"].tolist(), truth["future"].tolist(), truth["raw_names"].tolist()))
 
 
 class Keeps(unittest.TestCase):

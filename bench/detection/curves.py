@@ -37,9 +37,25 @@ def _found_at(order_positive, order_weight, is_last, rate):
     return float(positive[allowed].max(initial=0.0) / positive[-1])
 
 
-def judge(labels, scores, draws=100, seed=0, blocks=None):
-    """{"pr_auc", "tpr_at_fpr": {"0.001", ...}, "..._interval": [low, high]}: 95 % of bootstrap draws. `blocks`: rows of one block
-    (a window, an entity) are drawn together; without them rows are drawn singly."""
+def _episodes_found(labels, scores, episodes):
+    """How many episodes there are, and the share that is found at each rate."""
+    members = episodes >= 0
+    _, member = np.unique(episodes[members], return_inverse=True)
+    highest = np.full(member.max() + 1, -np.inf)
+    np.maximum.at(highest, member, scores[members])
+    normal = np.sort(scores[labels == 0])[::-1]
+    found = {}
+    for rate in FALSE_POSITIVE_RATES:
+        # The row beyond those that may be flagged by mistake is not flagged, nor is what scores no higher.
+        threshold = normal[min(int(rate * normal.size * (1 + 1e-12)), normal.size - 1)]
+        found[str(rate)] = float((highest > threshold).mean())
+    return int(highest.size), found
+
+
+def judge(labels, scores, draws=100, seed=0, episodes=None):
+    """{"pr_auc", "tpr_at_fpr": {"0.001", ...}, "..._interval": [low, high]}: 95 % of bootstrap draws of single rows. `episodes` names for
+    each row the anomaly that it belongs to (-1: none); then "episodes_at_fpr" is the share of them with at least one row above the
+    threshold."""
     labels = np.asarray(labels, dtype=np.float64)
     scores = _filled(scores)
     order = np.argsort(-scores, kind="stable")
@@ -52,18 +68,14 @@ def judge(labels, scores, draws=100, seed=0, blocks=None):
         "pr_auc": _average_precision(positive, ones, is_last),
         "tpr_at_fpr": {str(rate): _found_at(positive, ones, is_last, rate) for rate in FALSE_POSITIVE_RATES},
     }
+    if episodes is not None:
+        result["episodes"], result["episodes_at_fpr"] = _episodes_found(labels, scores, np.asarray(episodes))
     if draws == 0:
         return result
     random = np.random.default_rng(seed)
     drawn = {"pr_auc": [], **{rate: [] for rate in FALSE_POSITIVE_RATES}}
-    members = None
-    if blocks is not None:
-        _, members = np.unique(np.asarray(blocks)[order], return_inverse=True)
     for _ in range(draws):
-        if members is None:
-            weight = random.poisson(1.0, positive.size).astype(np.float64)
-        else:
-            weight = random.poisson(1.0, members.max() + 1).astype(np.float64)[members]
+        weight = random.poisson(1.0, positive.size).astype(np.float64)
         drawn["pr_auc"].append(_average_precision(positive, weight, is_last))
         for rate in FALSE_POSITIVE_RATES:
             drawn[rate].append(_found_at(positive, weight, is_last, rate))

@@ -18,6 +18,7 @@ import json
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import time
 
@@ -31,13 +32,15 @@ import sets
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "detection.md"
 QUICK_SETS = ("ucsd_fico2009", "nsl_kdd", "hdfs_lines")
+# They take seconds for ten thousand rows: never with --quick, nor where more rows than this are judged.
 SLOW_PEERS = ("half-space trees",)
+SLOW_ROWS_MAX = 100_000
 # Name in the tables: (function, whether it needs labels, on what columns).
 PEERS = {
     "isolation forest (scikit-learn), raw columns": (peers.isolation_forest, False, "raw"),
     "ECOD (PyOD), raw columns": (peers.ecod, False, "raw"),
     "half-space trees (river), raw columns": (peers.half_space_trees, False, "raw"),
-    "isolation forest (scikit-learn), our features": (peers.isolation_forest, False, "ours"),
+    "isolation forest (scikit-learn), our deviations": (peers.isolation_forest, False, "deviations"),
     "LightGBM with labels, raw columns": (peers.lightgbm, True, "raw"),
     "LightGBM with labels, our features": (peers.lightgbm, True, "ours"),
 }
@@ -96,68 +99,92 @@ class Bench:
         key = digest_of(key, pipeline, self.arguments.program, ours.columns)
 
         def make(out):
-            names, values, seconds = ours.columns(self.arguments.program, pipeline, path / "events.csv", out / "scores.csv")
+            files = sorted((path / "events").iterdir())
+            names, values, seconds = ours.columns(self.arguments.program, pipeline, files, out / "scores.csv")
             np.savez(out / "columns.npz", names=np.asarray(names, dtype=str), values=values, seconds=seconds)
             (out / "scores.csv").unlink()
 
         return key, self.kept.made("replays", f"{name}-{key}", make)
 
     def scores(self, name, key, function, rows):
-        """What the peer says about the future, and how long it took."""
-        key = digest_of(key, function, peers.filled, peers.Rows)
+        """What the peer says about the future, group by group, and how long it took. `rows` gives the peers.Rows of each group."""
+        key = digest_of(key, function, peers.filled, peers.Rows, Bench.scores)
 
         def make(out):
             start = time.monotonic()
-            scores = np.asarray(function(rows()), dtype=np.float64)
+            scores = np.concatenate([np.asarray(function(group), dtype=np.float64) for group in rows()])
             np.savez(out / "scores.npz", scores=scores, seconds=time.monotonic() - start)
 
         with np.load(self.kept.made("peers", f"{name}-{function.__name__}-{key}", make) / "scores.npz") as file:
             return file["scores"], float(file["seconds"])
 
     def measure(self, name):
-        """One set's results: {"rows", "anomalies", "past_rows", "detectors": {NAME: curves.judge()}}."""
+        """One set's results: {"rows", "past_rows", "judged", "anomalies", "detectors": {NAME: curves.judge()}}."""
         key, path = self.prepared(name)
         with np.load(path / "truth.npz") as file:
             truth = {field: file[field] for field in file.files}
-        split, label = int(truth["split"]), truth["label"]
+        future, label, group = truth["future"], truth["label"], truth["group"]
         replay_key, replay = self.replayed(name, key, path)
         with np.load(replay / "columns.npz") as file:
             names, values, seconds = list(file["names"]), file["values"], float(file["seconds"])
-        unit = truth["unit"][split:]
+        unit, labels = truth["unit"][future], label[future]
+        episodes = episodes_of(labels, group[future]) if group.any() else None
         detectors = {}
 
         def judge(title, scores, **more):
-            by_unit, labels = by_highest(scores, label[split:], unit)
-            detectors[title] = curves.judge(labels, by_unit) | more
+            by_unit, unit_labels = by_highest(scores, labels, unit)
+            detectors[title] = curves.judge(unit_labels, by_unit, episodes=episodes) | more
             say(f"  {title}: PR-AUC {detectors[title]['pr_auc']:.3f}, TPR at 0.3 % {detectors[title]['tpr_at_fpr']['0.003']:.3f}")
 
-        judged = {column: values[split:, index] for index, column in enumerate(names)}
-        pipeline = json.loads(run_check(self.arguments.program, ROOT / "docs" / "examples" / sets.SETS[name][1]))
-        for kind in sorted(set(pipeline["kinds"].values())):
-            instances = [instance for instance, its in pipeline["kinds"].items() if its == kind]
-            best = max(instances, key=lambda instance: rate_found(judged[f"{instance}.score"], label[split:], unit))
-            judge(kind, judged[f"{best}.score"], instance=best)
-        judge("ensemble", np.nanmax(np.nan_to_num(np.stack([judged[f"{type}.score"] for type in pipeline["anomalies"]]), nan=-1), axis=0))
-        detectors["ensemble"]["events_per_second"] = round(len(label) / max(seconds, 1e-9))
+        def judged(column):
+            """The highest of a row's events."""
+            return np.max(np.nan_to_num(values[future, :, names.index(column)], nan=-1e9, posinf=1e9, neginf=-1e9), axis=1)
 
-        matrices = {"raw": (truth["raw"], key, [i for i, n in enumerate(truth["raw_names"]) if n in set(truth["category_names"])])}
-        features = [index for index, column in enumerate(names) if ours.is_feature(column)]
-        matrices["ours"] = (values[:, features], replay_key, [])
+        pipeline = run_check(self.arguments.program, ROOT / "docs" / "examples" / sets.SETS[name][1])
+        for kind in sorted(set(pipeline["kinds"].values())):
+            found = {instance: rate_found(judged(f"{instance}.score"), labels, unit)
+                     for instance, its in pipeline["kinds"].items() if its == kind}
+            best = max(found, key=found.get)
+            judge(kind, judged(f"{best}.score"), instance=best)
+        judge("ensemble", np.max([judged(f"{type}.score") for type in pipeline["anomalies"]], axis=0),
+              events_per_second=round(values.shape[0] * values.shape[1] / max(seconds, 1e-9)))
+
+        coded = set(truth["category_names"])
+        # Of many series beside each other only how far each is from its own past: more columns than rows teach nothing.
+        wide = values.shape[1] > 1
+        columns = {
+            "ours": [index for index, column in enumerate(names) if ours.is_feature(column) and (not wide or column.endswith(".z"))],
+            "deviations": [index for index, column in enumerate(names) if ours.is_deviation(column) and (not wide or column.endswith(".z"))],
+        }
+        matrices = {"raw": (truth["raw"], digest_of(key, "raw"), [i for i, column in enumerate(truth["raw_names"]) if column in coded])}
+        for what, chosen in columns.items():
+            matrices[what] = (values[:, :, chosen].reshape(len(values), -1), digest_of(replay_key, *(names[i] for i in chosen)), [])
         for title, (function, needs_labels, what) in PEERS.items():
             matrix, matrix_key, categories = matrices[what]
-            if self.arguments.quick and any(slow in title for slow in SLOW_PEERS):
+            if any(slow in title for slow in SLOW_PEERS) and (self.arguments.quick or len(labels) > SLOW_ROWS_MAX):
                 continue
-            if matrix.shape[1] == 0 or (needs_labels and label[:split].sum() < 10):
+            if matrix.shape[1] == 0 or (needs_labels and label[~future].sum() < 10):
                 continue
-            rows = lambda: peers.Rows(matrix[:split], label[:split], matrix[split:], categories)
+
+            def rows():
+                for one in np.unique(group):
+                    past, then = (group == one) & ~future, (group == one) & future
+                    yield peers.Rows(matrix[past], label[past], matrix[then], categories)
+
             scores, took = self.scores(name, matrix_key, function, rows)
             judge(title, scores, seconds=round(took, 1))
         baselines = [detectors[kind]["tpr_at_fpr"]["0.003"] for kind in ("zscore", "iqr") if kind in detectors]
-        result = {"rows": int(label.size), "past_rows": split, "judged": detectors["ensemble"]["rows"],
+        result = {"rows": int(label.size), "past_rows": int((~future).sum()), "judged": detectors["ensemble"]["rows"],
                   "anomalies": detectors["ensemble"]["anomalies"], "detectors": detectors}
         if baselines and max(baselines) > 0:
             result["uplift_over_best_baseline"] = detectors["ensemble"]["tpr_at_fpr"]["0.003"] / max(baselines) - 1
         return result
+
+
+def episodes_of(labels, group):
+    """For each row the number of its anomaly, a run of labelled rows of one group, or -1."""
+    begins = (labels == 1) & (np.concatenate([[True], (labels[1:] != labels[:-1]) | (group[1:] != group[:-1])]))
+    return np.where(labels == 1, np.cumsum(begins) - 1, -1)
 
 
 def by_highest(scores, label, unit):
@@ -179,8 +206,6 @@ def rate_found(scores, label, unit):
 
 def run_check(program, pipeline):
     """{"kinds": {DETECTOR: KIND}, "anomalies": [NAME]} of a pipeline."""
-    import subprocess
-
     told = json.loads(subprocess.run([program, "check", "--json", pipeline], capture_output=True, text=True, check=True).stdout)
     told = told[0] if isinstance(told, list) else told
     text = (pipeline / "pipeline.yaml").read_text()
@@ -190,22 +215,26 @@ def run_check(program, pipeline):
         if written is None:
             raise RuntimeError(f"{pipeline}: detector {detector} is not written on one line")
         kinds[detector] = written.group(1)
-    return json.dumps({"kinds": {d: k for d, k in kinds.items() if k != "absent"}, "anomalies": told["anomalies"]})
+    return {"kinds": {detector: kind for detector, kind in kinds.items() if kind != "absent"}, "anomalies": told["anomalies"]}
 
 
 def table(name, result):
     """A set's table as Markdown."""
     share = result["anomalies"] / result["judged"]
-    lines = [f"### {name}", "",
-             f"{result['past_rows']:,} of {result['rows']:,} rows are the past; {result['judged']:,} are judged, {result['anomalies']:,} of "
-             f"them anomalous ({share:.2%}).", "",
-             "| detector | PR-AUC | TPR at 0.1 % | 0.3 % | 1 % |", "|---|---|---|---|---|"]
+    by_episode = "episodes" in result["detectors"]["ensemble"]
+    about = (f"{result['past_rows']:,} of {result['rows']:,} rows are the past; {result['judged']:,} are judged, {result['anomalies']:,} of "
+             f"them anomalous ({share:.2%})")
+    about += f", in {result['detectors']['ensemble']['episodes']} episodes." if by_episode else "."
+    lines = [f"### {name}", "", about, "", "| detector | PR-AUC | TPR at 0.1 % | 0.3 % | 1 % |" + (" episodes at 0.3 % |" if by_episode else ""),
+             "|---|---|---|---|---|" + ("---|" if by_episode else "")]
     for title, it in result["detectors"].items():
         shown = f"{title} (best: `{it['instance']}`)" if "instance" in it else title
         low, high = it["pr_auc_interval"]
         cells = [f"{it['pr_auc']:.3f} ({low:.3f}-{high:.3f})", f"{it['tpr_at_fpr']['0.001']:.3f}"]
         low, high = it["tpr_at_fpr_interval"]["0.003"]
         cells += [f"{it['tpr_at_fpr']['0.003']:.3f} ({low:.3f}-{high:.3f})", f"{it['tpr_at_fpr']['0.01']:.3f}"]
+        if by_episode:
+            cells.append(f"{it['episodes_at_fpr']['0.003']:.3f}")
         lines.append(f"| {shown} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -2,18 +2,18 @@
 
 A set's function takes the folder of its data and leaves in the folder `out`:
 
-    events.csv   all rows in time order, as the set's pipeline in docs/examples reads them
-    past.csv     the first of them: what may be learnt from
-    truth.npz    label (0 or 1), type (text), unit (rows that are judged as one, by their highest score), raw (float32 columns for software
-                 without features of its own, a row an event), raw_names, category_names (those of raw that are codes), split (first
-                 row that is judged)
+    events/      CSV files with all rows in time order, as the set's pipeline in docs/examples reads them
+    past/        the same files with their first rows alone: what may be learnt from
+    truth.npz    a row each, file by file in the order of names: label (0 or 1), type (text), future (whether it is judged), unit (rows that
+                 are judged as one, by their highest score), group (rows that other software learns from by itself: a machine, a channel),
+                 raw (float32 columns for software without features of its own); and raw_names, category_names (those of raw that are
+                 codes)
 
-Labels stay in events.csv under the name that the pipeline gives as its label: only `alcedo evaluate` and `alcedo train` read that. Nothing
+Labels stay in the events under the name that the pipeline gives as its label: only `alcedo evaluate` and `alcedo train` read that. Nothing
 of a set is kept in the project. Raises if a set is not as it is expected to be.
 """
 
 import json
-import pathlib
 
 import numpy as np
 import pandas as pd
@@ -34,18 +34,28 @@ def codes(column, past_rows):
 
 
 def write(out, frame, split, label, kind=None, unit=None, numbers=(), categories=(), extra=None):
-    """`extra`: further raw columns that are not in the events, by name."""
-    out.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(out / "events.csv", index=False)
-    frame.iloc[:split].to_csv(out / "past.csv", index=False)
+    """A set of one file, whose first `split` rows are the past. `extra`: further raw columns that are not in the events, by name."""
+    write_events(out, "rows", frame, split)
     raw = {name: frame[name].to_numpy(np.float32) for name in numbers}
     raw.update({name: np.asarray(column, np.float32) for name, column in (extra or {}).items()})
     raw.update({name: codes(frame[name], split).to_numpy() for name in categories})
+    write_truth(out, label, np.arange(len(frame)) >= split, raw, kind, unit, categories=categories)
+
+
+def write_events(out, name, frame, split):
+    for folder, rows in (("events", frame), ("past", frame.iloc[:split])):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        rows.to_csv(out / folder / f"{name}.csv", index=False)
+
+
+def write_truth(out, label, future, raw, kind=None, unit=None, group=None, categories=()):
     label = np.asarray(label, dtype=np.int8)
-    values = np.stack(list(raw.values()), axis=1) if raw else np.zeros((len(frame), 0), np.float32)
-    np.savez(out / "truth.npz", label=label, split=split, raw=values, raw_names=np.asarray(list(raw), dtype=str),
+    values = np.stack(list(raw.values()), axis=1) if raw else np.zeros((len(label), 0), np.float32)
+    np.savez(out / "truth.npz", label=label, future=np.asarray(future, dtype=bool), raw=values, raw_names=np.asarray(list(raw), dtype=str),
              type=np.asarray(np.where(label, "anomaly", "") if kind is None else kind, dtype=str),
-             unit=np.arange(len(frame)) if unit is None else np.asarray(unit), category_names=np.asarray(list(categories), dtype=str))
+             unit=np.arange(len(label)) if unit is None else np.asarray(unit),
+             group=np.zeros(len(label), np.int64) if group is None else np.asarray(group),
+             category_names=np.asarray(list(categories), dtype=str))
 
 
 def clock(seconds):
@@ -160,6 +170,47 @@ def openstack_sequences(data, out):
     _sequences(pd.read_csv(data / "openstack_loghub.csv.gz"), "seq_id", out, subsample=False)
 
 
+def smd(data, out):
+    """Four machines, a row a minute, 38 metrics: each machine's train part, which has no labels, is its past."""
+    labels, futures, groups, metrics = [], [], [], []
+    for group, file in enumerate(sorted((data / "train").glob("*.csv.gz"))):
+        past, future = pd.read_csv(file), pd.read_csv(data / "test" / file.name)
+        past["label"] = 0
+        frame = pd.concat([past, future[past.columns]], ignore_index=True)
+        write_events(out, file.name.removesuffix(".csv.gz"), frame, len(past))
+        labels.append(frame.pop("label"))
+        futures.append(np.arange(len(frame)) >= len(past))
+        groups.append(np.full(len(frame), group))
+        metrics.append(frame)
+    metrics = pd.concat(metrics, ignore_index=True)
+    raw = {name: metrics[name].to_numpy(np.float32) for name in metrics.columns}
+    write_truth(out, np.concatenate(labels), np.concatenate(futures), raw, group=np.concatenate(groups))
+
+
+def smap_msl(data, out, lags=8):
+    """82 channels of telemetry: each one's train part is its past. Other software sees the newest `lags` values of the channel."""
+    windows = pd.read_csv(data / "labeled_anomalies.csv")
+    labels, futures, groups, values = [], [], [], []
+    for group, file in enumerate(sorted((data / "train").glob("*.csv.gz"))):
+        name = file.name.removesuffix(".csv.gz")
+        past, future = (pd.read_csv(part, usecols=["value"]) for part in (file, data / "test" / file.name))
+        label = np.zeros(len(past) + len(future), dtype=int)
+        for text in windows.loc[windows.chan_id == name, "anomaly_sequences"]:
+            for first, last in json.loads(text):
+                label[len(past) + first:len(past) + last + 1] = 1
+        frame = pd.concat([past, future], ignore_index=True)
+        frame["label"] = label
+        write_events(out, name, frame, len(past))
+        labels.append(label)
+        futures.append(np.arange(len(frame)) >= len(past))
+        groups.append(np.full(len(frame), group))
+        value = frame.value.to_numpy(np.float32)
+        values.append(np.stack([np.concatenate([np.full(lag, value[0]), value[:len(value) - lag]]) for lag in range(lags)], axis=1))
+    values = np.concatenate(values)
+    raw = {f"value_{lag}": values[:, lag] for lag in range(lags)}
+    write_truth(out, np.concatenate(labels), np.concatenate(futures), raw, group=np.concatenate(groups))
+
+
 # Name: (folder in the data, pipeline in docs/examples, its function).
 SETS = {
     "fraud_handbook": ("fraud_handbook", "fraud_handbook", fraud_handbook),
@@ -172,4 +223,6 @@ SETS = {
     "hdfs_lines": ("hdfs", "hdfs", hdfs_lines),
     "hdfs_sequences": ("hdfs", "sequences", hdfs_sequences),
     "openstack_sequences": ("openstack_log_sequences", "sequences", openstack_sequences),
+    "smd": ("smd", "smd", smd),
+    "smap_msl": ("smap_msl", "smap_msl", smap_msl),
 }
