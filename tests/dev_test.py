@@ -217,6 +217,9 @@ class DevTest(unittest.TestCase):
         venv = "build/bench/detection-venv"
         install = f"python -m pip install --disable-pip-version-check -r bench/detection/requirements.txt"
 
+        for tool in ("java", "javac", "mvn"):
+            (self.tools / tool).write_text(f'#!/bin/sh\necho "{tool} $*" >>"$LOG"\nexit ${{MAVEN_STATUS:-0}}\n')
+            (self.tools / tool).chmod(0o755)
         run = self.dev("bench", "detection", PIP_STATUS="1")
         self.assertEqual((1, ""), (run.returncode, run.stdout), run.stderr)
         self.assertIn("pip failed", run.stderr)
@@ -226,6 +229,10 @@ class DevTest(unittest.TestCase):
             self.assertEqual((0, "measured -B bench/detection/detection.py --quick\n"), (run.returncode, run.stdout), run.stderr)
             self.assertEqual([f"python3 -m venv --clear {venv}"] * installs, self.calls("python3"))
             self.assertEqual([install] * installs, [call for call in self.calls("python") if " pip " in call])
+        self.assertIn("-f bench/detection/rcf ", self.calls("mvn")[0])
+        run = self.dev("bench", "detection", MAVEN_STATUS="1")
+        self.assertEqual((1, ""), (run.returncode, run.stdout))
+        self.assertIn("Maven could not build bench/detection/rcf", run.stderr)
 
     def test_nothing_run_is_no_success(self):
         run = self.dev("test", "--quick", "nothing", RELEASE="0 0 0")

@@ -88,6 +88,7 @@ class Bench:
     def __init__(self, arguments):
         self.arguments = arguments
         self.kept = Kept(arguments.out / "detection")
+        self.jars = arguments.out / "rcf"  # what Maven made of bench/detection/rcf, if there is a Java
 
     def prepared(self, name):
         folder, _, function = sets.SETS[name]
@@ -117,6 +118,15 @@ class Bench:
 
         with np.load(self.kept.made("peers", f"{name}-{function.__name__}-{key}", make) / "scores.npz") as file:
             return file["scores"], float(file["seconds"])
+
+    def cut(self, name, key, series):
+        """Random cut forest's scores of all rows of all series."""
+        key = digest_of(key, self.jars / "random-cut-forest-peer-1.jar", peers.random_cut_forest)
+
+        def make(out):
+            np.save(out / "scores.npy", peers.random_cut_forest(self.jars, series, out))
+
+        return np.load(self.kept.made("peers", f"{name}-random_cut_forest-{key}", make) / "scores.npy")
 
     def measure(self, name):
         """One set's results: {"rows", "past_rows", "judged", "anomalies", "detectors": {NAME: curves.judge()}}."""
@@ -173,12 +183,32 @@ class Bench:
 
             scores, took = self.scores(name, matrix_key, function, rows)
             judge(title, scores, seconds=round(took, 1))
+        if episodes is not None and self.jars.is_dir() and shutil.which("java") and not self.arguments.quick:
+            lagged = all(re.fullmatch(r"value_\d+", column) for column in truth["raw_names"])
+            newest = truth["raw"][:, :1] if lagged else truth["raw"]
+            judge("random cut forest (AWS), raw columns", self.cut(name, key, [newest[group == one] for one in np.unique(group)])[future])
         baselines = [detectors[kind]["tpr_at_fpr"]["0.003"] for kind in ("zscore", "iqr") if kind in detectors]
         result = {"rows": int(label.size), "past_rows": int((~future).sum()), "judged": detectors["ensemble"]["rows"],
                   "anomalies": detectors["ensemble"]["anomalies"], "detectors": detectors}
         if baselines and max(baselines) > 0:
             result["uplift_over_best_baseline"] = detectors["ensemble"]["tpr_at_fpr"]["0.003"] / max(baselines) - 1
         return result
+
+
+    def measure_nab(self):
+        """The report of `alcedo evaluate --scoring nab` over all series: its definition of a score is NAB's own, in C++ and tested there."""
+        data, pipeline = self.arguments.data / "nab", ROOT / "docs" / "examples" / "nab"
+        key = digest_of(data, pipeline, self.arguments.program, Bench.measure_nab)
+
+        def make(out):
+            command = [self.arguments.program, "evaluate", pipeline, "--labels", data / "labels" / "combined_windows.json", "--scoring", "nab",
+                       "--workers", "1", "--report", out, "--json", "--events", *sorted((data / "data").glob("*/*.csv.gz"))]
+            ran = subprocess.run(command, capture_output=True, text=True)
+            if ran.returncode != 0:
+                raise RuntimeError(f"alcedo evaluate: exit code {ran.returncode}: {ran.stderr[-2000:]}")
+
+        report = json.loads((self.kept.made("replays", f"nab-{key}", make) / "report.json").read_text())
+        return {"nab": report["nab"], "nab_published": report["nab_published"], "rows": report["rows"]}
 
 
 def episodes_of(labels, group):
@@ -239,6 +269,17 @@ def table(name, result):
     return "\n".join(lines)
 
 
+def nab_table(result):
+    """NAB's scores, ours beside those that its scoreboard publishes."""
+    profiles = ("standard", "reward_low_fp", "reward_low_fn")
+    lines = ["### nab", "", f"58 series, {result['rows']:,} rows, 116 windows, scored as NAB does: 0 is what no detection gets, 100 the perfect one.", "",
+             "| detector | standard | reward low FP | reward low FN |", "|---|---|---|---|"]
+    rows = [(f"ours, {name}", result["nab"][name]) for name in ("announced", "ensemble", "zscore", "iqr") if name in result["nab"]]
+    rows += [(f"{name}, published", scores) for name, scores in result["nab_published"].items() if name not in ("Perfect", "Random", "Null")]
+    lines += [f"| {title} | " + " | ".join(f"{scores[profile]:.1f}" for profile in profiles) + " |" for title, scores in rows]
+    return "\n".join(lines)
+
+
 def written_into(document, tables):
     """The document with these tables instead of those between its markers; those of sets that were not measured stay."""
     for name, text in tables.items():
@@ -256,32 +297,33 @@ def say(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sets", nargs="*", metavar="SET", help=", ".join(sets.SETS))
+    parser.add_argument("sets", nargs="*", metavar="SET", help=", ".join([*sets.SETS, "nab"]))
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--program", type=pathlib.Path, default=ROOT / "build" / "release" / "alcedo")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build" / "bench")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    unknown = [name for name in arguments.sets if name not in sets.SETS]
+    known = [*sets.SETS, "nab"]
+    unknown = [name for name in arguments.sets if name not in known]
     if unknown:
-        parser.error(f"no set {', '.join(unknown)}; there are: {', '.join(sets.SETS)}")
+        parser.error(f"no set {', '.join(unknown)}; there are: {', '.join(known)}")
     arguments.data = arguments.data.resolve()
-    wanted = arguments.sets or (QUICK_SETS if arguments.quick else sets.SETS)
+    wanted = arguments.sets or (QUICK_SETS if arguments.quick else known)
     bench, results, tables, failed = Bench(arguments), {}, {}, 0
     for name in wanted:
-        folder = arguments.data / sets.SETS[name][0]
+        folder = arguments.data / (sets.SETS[name][0] if name in sets.SETS else name)
         if not folder.is_dir():
             say(f"{name}: skipped, there is no {folder}")
             continue
         say(name)
         try:
-            results[name] = bench.measure(name)
+            results[name] = bench.measure_nab() if name == "nab" else bench.measure(name)
         except Exception as error:  # the other sets are still worth measuring
             say(f"{name}: {type(error).__name__}: {error}")
             failed += 1
             continue
-        tables[name] = table(name, results[name])
+        tables[name] = nab_table(results[name]) if name == "nab" else table(name, results[name])
         print(tables[name] + "\n", flush=True)
     (arguments.out / "detection.json").write_text(json.dumps(results, indent=1) + "\n")
     if arguments.write:

@@ -4,6 +4,7 @@ A peer is `peer(rows) -> scores of rows.future`, higher is stranger. Everything 
 """
 
 import dataclasses
+import subprocess
 
 import numpy as np
 
@@ -73,4 +74,21 @@ def lightgbm(rows):
             colsample_bytree=0.5, reg_lambda=3.0, n_jobs=1, random_state=seed, deterministic=True, force_row_wise=True, verbose=-1)
         model.fit(rows.past, rows.past_labels)
         scores += model.predict(rows.future, raw_score=True) / (3 if few else 1)
+    return scores
+
+
+def random_cut_forest(jars, series, folder):
+    """Guha et al. 2016, as AWS's library has it (50 trees of 256 points, its own normalisation, shingles of 8 values or, of many columns, of
+    1): each series, past and future, in one pass. `series` are matrices of rows x columns; scores of all rows, series by series. Its
+    shingles are the lags: of raw columns that are lags give only the newest."""
+    shingle = 8 if series[0].shape[1] == 1 else 1
+    with open(folder / "series.bin", "wb") as file:
+        for one in series:
+            file.write(np.array(one.shape[::-1], dtype=">i4").tobytes() + np.nan_to_num(one).astype(">f4").tobytes())
+    command = ["java", "-Xmx1g", "-XX:ActiveProcessorCount=1", "-cp", str(jars / "*") + ":" + str(jars / "libraries" / "*"),
+               "alcedo.detection.RandomCutForestScores", folder / "series.bin", folder / "scores.bin", str(shingle)]
+    subprocess.run(command, check=True)
+    scores = np.fromfile(folder / "scores.bin", dtype=">f8").astype(np.float64)
+    for name in ("series.bin", "scores.bin"):
+        (folder / name).unlink()
     return scores
