@@ -205,6 +205,35 @@ class DevTest(unittest.TestCase):
         self.assertEqual((1, ""), (run.returncode, run.stdout))
         self.assertIn("Maven could not build the Flink jobs", run.stderr)
 
+    def test_detection_installs_its_python_packages_once_and_again_when_they_change(self):
+        (self.tools / "python3").write_text(
+            '#!/bin/sh\necho "python3 $*" >>"$LOG"\nfor last; do :; done\nrm -rf "$last"; mkdir -p "$last/bin"\n'
+            'printf \'#!/bin/sh\\necho "python $*" >>"$LOG"\\necho "measured $*"\\nexit ${PIP_STATUS:-0}\\n\' >"$last/bin/python"\n'
+            'chmod +x "$last/bin/python"\n')
+        (self.tools / "python3").chmod(0o755)
+        (self.tree / "bench" / "detection").mkdir(parents=True)
+        wanted = self.tree / "bench" / "detection" / "requirements.txt"
+        wanted.write_text("one==1\n")
+        venv = "build/bench/detection-venv"
+        install = f"python -m pip install --disable-pip-version-check -r bench/detection/requirements.txt"
+
+        for tool in ("java", "javac", "mvn"):
+            (self.tools / tool).write_text(f'#!/bin/sh\necho "{tool} $*" >>"$LOG"\nexit ${{MAVEN_STATUS:-0}}\n')
+            (self.tools / tool).chmod(0o755)
+        run = self.dev("bench", "detection", PIP_STATUS="1")
+        self.assertEqual((1, ""), (run.returncode, run.stdout), run.stderr)
+        self.assertIn("pip failed", run.stderr)
+        for content, installs in (("one==1\n", 2), ("one==1\n", 2), ("one==2\n", 3)):
+            wanted.write_text(content)
+            run = self.dev("bench", "detection", "--quick")
+            self.assertEqual((0, "measured -B bench/detection/detection.py --quick\n"), (run.returncode, run.stdout), run.stderr)
+            self.assertEqual([f"python3 -m venv --clear {venv}"] * installs, self.calls("python3"))
+            self.assertEqual([install] * installs, [call for call in self.calls("python") if " pip " in call])
+        self.assertIn("-f bench/detection/rcf ", self.calls("mvn")[0])
+        run = self.dev("bench", "detection", MAVEN_STATUS="1")
+        self.assertEqual((1, ""), (run.returncode, run.stdout))
+        self.assertIn("Maven could not build bench/detection/rcf", run.stderr)
+
     def test_nothing_run_is_no_success(self):
         run = self.dev("test", "--quick", "nothing", RELEASE="0 0 0")
         self.assertEqual((1, "0 passed, 0 failed"), (run.returncode, self.last_line(run)))

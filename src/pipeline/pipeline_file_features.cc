@@ -19,7 +19,7 @@ using features::FeatureKind;
 using features::FeatureSpec;
 
 constexpr std::int64_t kWindowUnitMs = 60;  // 60 buckets of whole milliseconds
-constexpr std::int64_t kWindowMsMax = 7 * kDayMs;
+constexpr std::int64_t kWindowMsMax = 90 * kDayMs;
 // Windows of what was confirmed: labels come days later.
 constexpr std::int64_t kConfirmedWindowMsMax = 366 * kDayMs;
 constexpr std::string_view kAnyLabel = "any";

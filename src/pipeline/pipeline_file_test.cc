@@ -454,10 +454,19 @@ TEST(PipelineFileTest, GoldenMistakes) {
 }
 
 TEST(PipelineFileTest, ShippedPipelinesHaveNoMistakes) {
-  const std::vector<std::string> folders{
-      "pipelines/payments",          "pipelines/infrastructure", "pipelines/logs",
-      "docs/examples/nab",           "docs/examples/smd",        "docs/examples/sparkov",
-      "docs/examples/fraud_handbook"};
+  const std::vector<std::string> folders{"pipelines/payments",
+                                         "pipelines/infrastructure",
+                                         "pipelines/logs",
+                                         "docs/examples/nab",
+                                         "docs/examples/smd",
+                                         "docs/examples/sparkov",
+                                         "docs/examples/fraud_handbook",
+                                         "docs/examples/ucsd_fico2009",
+                                         "docs/examples/network",
+                                         "docs/examples/transfers",
+                                         "docs/examples/hdfs",
+                                         "docs/examples/sequences",
+                                         "docs/examples/smap_msl"};
   for (const std::string& folder : folders) {
     for (const std::string& path : {kSource + "/" + folder, kSource + "/" + folder + "/pipeline.yaml"}) {
       const auto loaded = load_pipeline(path);
