@@ -179,7 +179,7 @@ void Transformer::rebuild(void* ring, const TokenHistory& history) const {
   });
   std::array<transformer::Event, TokenHistory::kKept> events;
   for (std::size_t i = 0; i < kept; ++i) events[i] = {ring, history.token(i).data(), nullptr, nullptr};
-  (storage_ == Storage::kFloat ? kernel_->step_float : kernel_->step_bfloat16)(model_, events.data(), kept);
+  (storage_ == Storage::kFloat ? kernel_->replay_float : kernel_->replay_bfloat16)(model_, events.data(), kept);
 }
 
 void Transformer::step(std::span<const Event> events) const {

@@ -217,13 +217,18 @@ HWY_INLINE std::uint16_t stored(float x, const std::uint16_t*) {
   return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U);
 }
 
-/// Puts an event's key and value into its slot, then looks back over the window. qkv[96] -> mixed[32].
+/// Puts an event's key and value into its slot.
 template <typename S>
-HWY_INLINE void attend(const Layer& layer, S (&keys)[kWidth][kWindow], S (&values)[kWindow][kWidth], std::size_t slot,
-                       std::size_t filled, const float* HWY_RESTRICT qkv, float* HWY_RESTRICT mixed) {
+HWY_INLINE void remember(S (&keys)[kWidth][kWindow], S (&values)[kWindow][kWidth], std::size_t slot,
+                         const float* HWY_RESTRICT qkv) {
   for (std::size_t i = 0; i < kWidth; ++i) keys[i][slot] = stored(qkv[kWidth + i], &keys[0][0]);
   for (std::size_t i = 0; i < kWidth; ++i) values[slot][i] = stored(qkv[2 * kWidth + i], &keys[0][0]);
+}
 
+/// Looks back over the window, the event in `slot` included. qkv[96] -> mixed[32].
+template <typename S>
+HWY_INLINE void attend(const Layer& layer, const S (&keys)[kWidth][kWindow], const S (&values)[kWindow][kWidth],
+                       std::size_t slot, std::size_t filled, const float* HWY_RESTRICT qkv, float* HWY_RESTRICT mixed) {
   HWY_ALIGN float weight[kHeads][kWindow];
   float share[kHeads];
   F16 score[kHeads][2];
@@ -269,8 +274,15 @@ HWY_INLINE void attend(const Layer& layer, S (&keys)[kWidth][kWindow], S (&value
   }
 }
 
-/// Advances B rings; before[b] is what the heads read of the past, after[b] of the present.
-template <typename S, std::size_t B>
+/// How much of an event is computed: what later events need of it falls off with the layers.
+enum class Depth {
+  kFirstKeys,   // key and value of the first layer: what events beyond the last 32 leave
+  kSecondKeys,  // those of the second too: what all but the newest leave
+  kAll,
+};
+
+/// Advances B rings; before[b] is what the heads read of the past, after[b] of the present (kAll only).
+template <typename S, Depth kDepth, std::size_t B>
 HWY_INLINE void advance(const Model& model, const Event* events, float (&before)[B][kWidth],
                         float (&after)[B][kWidth]) {
   HWY_ALIGN float x[B][kWidth];
@@ -299,15 +311,18 @@ HWY_INLINE void advance(const Model& model, const Event* events, float (&before)
   for (std::size_t l = 0; l < kLayers; ++l) {
     const Layer& layer = model.layers[l];
     for (std::size_t b = 0; b < B; ++b) normalize(layer.before_attention, x[b], y[b]);
-    for (std::size_t g = 0; g < 3 * kWidth / kLanes; ++g) {
+    const bool keys_only = (l == 0 && kDepth == Depth::kFirstKeys) || (l == 1 && kDepth == Depth::kSecondKeys);
+    for (std::size_t g = keys_only ? kWidth / kLanes : 0; g < 3 * kWidth / kLanes; ++g) {
       multiply<kWidth>(layer.query_key_value.weights + g * kWidth * kLanes, &y[0][0], out);
       const F16 bias = load(layer.query_key_value.bias + g * kLanes);
       for (std::size_t b = 0; b < B; ++b) store(out[b] + bias, qkv[b] + g * kLanes);
     }
     for (std::size_t b = 0; b < B; ++b) {
       auto& ring = *static_cast<Ring<S>*>(events[b].ring);
-      attend<S>(layer, ring.keys[l], ring.values[l], slot[b], filled[b], qkv[b], y[b]);
+      remember<S>(ring.keys[l], ring.values[l], slot[b], qkv[b]);
+      if (!keys_only) attend<S>(layer, ring.keys[l], ring.values[l], slot[b], filled[b], qkv[b], y[b]);
     }
+    if (keys_only) return;
     for (std::size_t g = 0; g < kWidth / kLanes; ++g) {
       multiply<kWidth>(layer.out.weights + g * kWidth * kLanes, &y[0][0], out);
       const F16 bias = load(layer.out.bias + g * kLanes);
@@ -364,7 +379,6 @@ HWY_INLINE void surprise(const Model& model, const Event* events, const float (&
     }
   }
   for (std::size_t b = 0; b < B; ++b) {
-    if (events[b].surprise == nullptr) continue;
     for (std::size_t f = 0; f < padded; f += kLanes) {
       store(logarithm(load(total[b] + f)) + load(rest[b] + f), total[b] + f);
     }
@@ -376,12 +390,10 @@ template <typename S, std::size_t B>
 void step(const Model& model, const Event* events) {
   HWY_ALIGN float before[B][kWidth];
   HWY_ALIGN float after[B][kWidth];
-  advance<S, B>(model, events, before, after);
-  bool wanted = false;
-  for (std::size_t b = 0; b < B; ++b) wanted = wanted || events[b].surprise != nullptr;
-  if (wanted) surprise<B>(model, events, before);
+  advance<S, Depth::kAll>(model, events, before, after);
+  surprise<B>(model, events, before);
   for (std::size_t b = 0; b < B; ++b) {
-    if (events[b].label == nullptr || model.label == nullptr) continue;
+    if (model.label == nullptr) continue;
     const F16 product = load(after[b]) * load(model.label) + load(after[b] + kLanes) * load(model.label + kLanes);
     *events[b].label = sum(product) + model.label_bias;
   }
@@ -393,8 +405,32 @@ void step_all(const Model& model, const Event* events, std::size_t count) {
   for (; count > 0; ++events, --count) step<S, 1>(model, events);
 }
 
+template <typename S, Depth kDepth, std::size_t B>
+void replay_some(const Model& model, const Event* events) {
+  HWY_ALIGN float before[B][kWidth];
+  HWY_ALIGN float after[B][kWidth];
+  advance<S, kDepth>(model, events, before, after);
+}
+
+template <typename S, Depth kDepth>
+const Event* replay_to(const Model& model, const Event* events, const Event* end) {
+  for (; static_cast<std::size_t>(end - events) >= kGroup; events += kGroup)
+    replay_some<S, kDepth, kGroup>(model, events);
+  for (; events < end; ++events) replay_some<S, kDepth, 1>(model, events);
+  return events;
+}
+
+template <typename S>
+void replay(const Model& model, const Event* events, std::size_t count) {
+  const Event* const end = events + count;
+  if (count > kWindow) events = replay_to<S, Depth::kFirstKeys>(model, events, end - kWindow);
+  if (count > 1) events = replay_to<S, Depth::kSecondKeys>(model, events, end - 1);
+  replay_to<S, Depth::kAll>(model, events, end);
+}
+
 inline const Kernel& kernel() {
-  static constexpr Kernel kKernel{&step_all<float>, &step_all<std::uint16_t>, HWY_STR(HWY_NAMESPACE)};
+  static constexpr Kernel kKernel{&step_all<float>, &step_all<std::uint16_t>, &replay<float>, &replay<std::uint16_t>,
+                                  HWY_STR(HWY_NAMESPACE)};
   return kKernel;
 }
 

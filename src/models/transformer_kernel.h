@@ -79,8 +79,8 @@ inline constexpr std::size_t kGroup = 4;  // events worked off together
 struct Event {
   void* ring;
   const std::uint8_t* token;
-  float* surprise;  // [kFieldsMax]; null: only the ring is advanced
-  float* label;     // null: not wanted
+  float* surprise;  // [kFieldsMax]
+  float* label;
 };
 
 /// A path: the same steps in the same order of operations, hence the same bits, by other instructions.
@@ -89,6 +89,10 @@ struct Kernel {
   /// caller's.
   void (*step_float)(const Model&, const Event* events, std::size_t count);
   void (*step_bfloat16)(const Model&, const Event* events, std::size_t count);
+  /// Leaves an empty ring as step would, given the last events of an entity in order: 63, or as many as there were.
+  /// Computes only what is still seen; surprise and label are not written.
+  void (*replay_float)(const Model&, const Event* events, std::size_t count);
+  void (*replay_bfloat16)(const Model&, const Event* events, std::size_t count);
   const char* name;
 };
 
