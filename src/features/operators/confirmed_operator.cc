@@ -58,7 +58,7 @@ class ConfirmedOperator final : public Operator {
     for (std::uint8_t c = 0; c < kClasses; ++c) lists_.emplace_back((kFirstGrains << c) * sizeof(Grain));
   }
 
-  void prefetch(const std::byte* bytes, std::int64_t /*time_ms*/) const override {
+  void prefetch(const std::byte* bytes, const EventBatch& /*batch*/, std::uint32_t /*row*/) const override {
     const auto& state = *reinterpret_cast<const ConfirmedState*>(bytes);
     if (state.size == 0) return;
     const Grain* list = list_of(state);
