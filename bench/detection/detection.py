@@ -97,11 +97,17 @@ class Bench:
 
     def replayed(self, name, key, path):
         pipeline = ROOT / "docs" / "examples" / sets.SETS[name][1]
-        key = digest_of(key, pipeline, self.arguments.program, ours.columns)
+        key = digest_of(key, pipeline, self.arguments.program, ours.columns, ours.train)
+        learns = re.search(r"^  \w+:\s*\{(forest|boosted):", (pipeline / "pipeline.yaml").read_text(), re.MULTILINE)
 
         def make(out):
             files = sorted((path / "events").iterdir())
-            names, values, seconds = ours.columns(self.arguments.program, pipeline, files, out / "scores.csv")
+            options = ()
+            if learns:
+                past = sorted((path / "past").iterdir())
+                ours.train(self.arguments.program, pipeline, past, out / "bundle")
+                options = ("--bundle", str(out / "bundle"))
+            names, values, seconds = ours.columns(self.arguments.program, pipeline, files, out / "scores.csv", options)
             np.savez(out / "columns.npz", names=np.asarray(names, dtype=str), values=values, seconds=seconds)
             (out / "scores.csv").unlink()
 

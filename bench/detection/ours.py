@@ -17,6 +17,14 @@ import pandas as pd
 VERDICTS = (".score", ".surprise", ".fired")
 
 
+def train(program, pipeline, files, bundle):
+    """`alcedo train` on the past. Raises if it fails."""
+    command = [str(program), "train", str(pipeline), "--out", str(bundle), "--json", "--workers", "2", "--events", *map(str, files)]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    if ran.returncode != 0:
+        raise RuntimeError(f"{' '.join(command[:3])}: exit code {ran.returncode}: {ran.stderr[-2000:]}")
+
+
 def columns(program, pipeline, files, scores, options=()):
     command = [str(program), "replay", str(pipeline), "--scores", str(scores), "--workers", "1", "--json", *options, "--events", *map(str, files)]
     ran = subprocess.run(command, capture_output=True, text=True)

@@ -30,6 +30,9 @@ struct AnomalySpec {
   std::uint32_t by = 0;  // key slot whose entity it is about
   int group = -1;        // key slot that incidents are folded by; -1: the entity
   std::vector<VoteSpec> votes;
+  // Weights that were learnt from labels: a voter that abstains counts as one that sees nothing, and all rows share one
+  // calibration. Else the mean is over the voters that speak, and each subset of them is calibrated by itself.
+  bool weights_learnt = false;
   std::int64_t for_ms = 0;  // the score must stay above the threshold this long, event time
   FireRule fire;
   Impact impact = Impact::kMedium;

@@ -27,6 +27,8 @@ std::uint64_t meaning_in(std::uint64_t meaning, std::uint64_t edition) {
   return edition == 0 ? meaning : mix64(meaning ^ edition);
 }
 
+std::uint32_t all_voters(std::size_t votes) { return static_cast<std::uint32_t>((std::uint64_t{1} << votes) - 1); }
+
 template <typename T>
 bool names_differ(const std::vector<T>& named) {
   std::vector<std::string_view> names;
@@ -94,12 +96,16 @@ void Decider::decide(std::int64_t time_ms, std::span<const float> raw, std::span
     std::uint32_t voters = 0;
     for (std::size_t v = 0; v < anomaly.votes.size(); ++v) {
       const auto& vote = anomaly.votes[v];
-      if (std::isnan(surprises[vote.detector])) continue;
+      if (std::isnan(surprises[vote.detector])) {
+        if (anomaly.weights_learnt) weights += vote.weight;
+        continue;
+      }
       voters |= 1U << v;
       sum += vote.weight * static_cast<double>(surprises[vote.detector]);
       weights += vote.weight;
     }
     if (voters == 0) continue;
+    if (anomaly.weights_learnt) voters = all_voters(anomaly.votes.size());
     verdict.score = static_cast<float>(sum / weights);
     verdict.surprise = static_cast<float>(type_surprise(t, voters, verdict.score));
     verdict.provisional = !type.frozen;

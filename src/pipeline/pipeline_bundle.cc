@@ -59,7 +59,9 @@ Result<> attach_bundle(Pipeline& pipeline, const std::string& path) {
       }
       if (vote.weight > 0) votes.push_back(vote);
     }
-    if (learnt && !votes.empty()) anomaly.votes = std::move(votes);
+    if (!learnt || votes.empty()) continue;
+    anomaly.votes = std::move(votes);
+    anomaly.weights_learnt = true;
   }
   pipeline.bundle = std::make_shared<const models::Bundle>(std::move(*bundle));
   return {};

@@ -345,6 +345,7 @@ class Trainer {
         if (weights[v] > 0) votes.push_back({anomaly.votes[v].detector, weights[v]});
       }
       anomaly.votes = std::move(votes);
+      anomaly.weights_learnt = true;
     }
   }
 

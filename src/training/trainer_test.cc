@@ -108,6 +108,7 @@ TEST(TrainerTest, ModelsFindTheLawAndThresholdsHold) {
       if (learnt.detector == decisions.detectors[vote.detector].name) vote.weight = learnt.weight;
     }
   }
+  decisions.anomalies[0].weights_learnt = true;
   std::erase_if(decisions.anomalies[0].votes, [](const auto& vote) { return vote.weight == 0; });
   decide::Decider decider(decisions);
   StateReader reader(bundle->calibration);
