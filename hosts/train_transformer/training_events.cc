@@ -106,8 +106,9 @@ void EventTable::subsample(std::size_t rows_max, std::uint64_t seed) {
 
 Sequences::Sequences(const EventTable& table) : row(table.rows()) {
   std::iota(row.begin(), row.end(), 0U);
-  std::stable_sort(row.begin(), row.end(),
-                   [&](std::uint32_t a, std::uint32_t b) { return table.entity[a] < table.entity[b]; });
+  std::sort(row.begin(), row.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return table.entity[a] != table.entity[b] ? table.entity[a] < table.entity[b] : a < b;
+  });
   gap_ms.reserve(row.size());
   std::int64_t newest = 0;
   for (std::size_t p = 0; p < row.size(); ++p) {

@@ -43,7 +43,8 @@ std::vector<float> quantile_edges(std::span<const float> sorted, std::size_t edg
   for (const Run& run : runs) {
     if (run.count >= heavy_from) heavy.push_back(run);
   }
-  std::stable_sort(heavy.begin(), heavy.end(), [](const Run& a, const Run& b) { return a.count > b.count; });
+  std::sort(heavy.begin(), heavy.end(),
+            [](const Run& a, const Run& b) { return a.count != b.count ? a.count > b.count : a.value < b.value; });
   heavy.resize(std::min(heavy.size(), edges_max / 4));
   std::sort(heavy.begin(), heavy.end(), [](const Run& a, const Run& b) { return a.value < b.value; });
   for (const Run& run : heavy) {

@@ -17,7 +17,7 @@ using testing::plan_with_bins;
 using testing::random_tokens;
 
 constexpr std::size_t kFields = 3;
-constexpr std::size_t kEvents = 1'000;
+constexpr std::size_t kEvents = 600;
 
 Transformer make_model(Transformer::Storage storage = Transformer::Storage::kBfloat16) {
   return *Transformer::create(TransformerWeights::random(plan_with_bins({9, 16, 7}), 1, true), {.storage = storage});
@@ -84,8 +84,8 @@ TEST(TransformerCacheTest, NoScoreTellsHowMuchItHoldsOrHowEventsAreBatched) {
     EXPECT_EQ(large.counters().rebuilds, 0U);
     EXPECT_EQ(large.counters().evictions, 0U);
     EXPECT_EQ(large.size(), histories.size());
-    for (const std::size_t rings : {1, 2, 7, 30, 200}) {
-      for (const std::size_t batch : {1, 3, 64}) {
+    for (const std::size_t rings : {1, 7, 30, 200}) {
+      for (const std::size_t batch : {1, 3, 50}) {
         auto cache = cache_for(model, rings);
         ASSERT_EQ(cache.capacity(), rings);
         Histories own;
@@ -104,19 +104,19 @@ TEST(TransformerCacheTest, NoScoreTellsHowMuchItHoldsOrHowEventsAreBatched) {
 
 TEST(TransformerCacheTest, AfterARestartAndAfterAReturnToAnOlderStateScoresAreTheSame) {
   const Transformer model = make_model();
-  const Stream stream = make_stream(model, 3'000, 40, 3);
+  const Stream stream = make_stream(model, 1'000, 40, 3);
   auto cache = cache_for(model, 20);
   Histories histories;
-  run(cache, histories, stream, 0, 1'500, 16);
+  run(cache, histories, stream, 0, 500, 16);
   const Histories then = histories;
-  const auto expected = run(cache, histories, stream, 1'500, 3'000, 16);
+  const auto expected = run(cache, histories, stream, 500, 1'000, 16);
   // A new process: nothing is cached.
   auto fresh = cache_for(model, 20);
   Histories restored = then;
-  expect_same(run(fresh, restored, stream, 1'500, 3'000, 16), expected, "restart");
+  expect_same(run(fresh, restored, stream, 500, 1'000, 16), expected, "restart");
   // The same cache with entities set back: what it holds is of another time.
   Histories again = then;
-  expect_same(run(cache, again, stream, 1'500, 3'000, 16), expected, "set back");
+  expect_same(run(cache, again, stream, 500, 1'000, 16), expected, "set back");
 }
 
 TEST(TransformerCacheTest, AnEntityThatIsForgottenBeginsAnew) {

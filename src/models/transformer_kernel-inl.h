@@ -281,10 +281,11 @@ enum class Depth {
   kAll,
 };
 
-/// Advances B rings; before[b] is what the heads read of the past, after[b] of the present (kAll only).
-template <typename S, Depth kDepth, std::size_t B>
-HWY_INLINE void advance(const Model& model, const Event* events, float (&before)[B][kWidth],
-                        float (&after)[B][kWidth]) {
+/// Advances B rings; before[b] is what the heads read of the past, after[b] of the present (Depth::kAll only).
+/// Not inlined: each copy of it costs a compiler seconds, and a call costs an event nothing.
+template <typename S, std::size_t B>
+HWY_NOINLINE void advance(const Model& model, const Event* events, Depth depth, float (&before)[B][kWidth],
+                          float (&after)[B][kWidth]) {
   HWY_ALIGN float x[B][kWidth];
   HWY_ALIGN float y[B][kWidth];
   HWY_ALIGN float wide[B][kInner];
@@ -311,7 +312,7 @@ HWY_INLINE void advance(const Model& model, const Event* events, float (&before)
   for (std::size_t l = 0; l < kLayers; ++l) {
     const Layer& layer = model.layers[l];
     for (std::size_t b = 0; b < B; ++b) normalize(layer.before_attention, x[b], y[b]);
-    const bool keys_only = (l == 0 && kDepth == Depth::kFirstKeys) || (l == 1 && kDepth == Depth::kSecondKeys);
+    const bool keys_only = (l == 0 && depth == Depth::kFirstKeys) || (l == 1 && depth == Depth::kSecondKeys);
     for (std::size_t g = keys_only ? kWidth / kLanes : 0; g < 3 * kWidth / kLanes; ++g) {
       multiply<kWidth>(layer.query_key_value.weights + g * kWidth * kLanes, &y[0][0], out);
       const F16 bias = load(layer.query_key_value.bias + g * kLanes);
@@ -390,7 +391,7 @@ template <typename S, std::size_t B>
 void step(const Model& model, const Event* events) {
   HWY_ALIGN float before[B][kWidth];
   HWY_ALIGN float after[B][kWidth];
-  advance<S, Depth::kAll>(model, events, before, after);
+  advance<S>(model, events, Depth::kAll, before, after);
   surprise<B>(model, events, before);
   for (std::size_t b = 0; b < B; ++b) {
     if (model.label == nullptr) continue;
@@ -405,27 +406,28 @@ void step_all(const Model& model, const Event* events, std::size_t count) {
   for (; count > 0; ++events, --count) step<S, 1>(model, events);
 }
 
-template <typename S, Depth kDepth, std::size_t B>
-void replay_some(const Model& model, const Event* events) {
+template <typename S, std::size_t B>
+void replay_some(const Model& model, const Event* events, Depth depth) {
   HWY_ALIGN float before[B][kWidth];
   HWY_ALIGN float after[B][kWidth];
-  advance<S, kDepth>(model, events, before, after);
+  advance<S>(model, events, depth, before, after);
 }
 
-template <typename S, Depth kDepth>
-const Event* replay_to(const Model& model, const Event* events, const Event* end) {
-  for (; static_cast<std::size_t>(end - events) >= kGroup; events += kGroup)
-    replay_some<S, kDepth, kGroup>(model, events);
-  for (; events < end; ++events) replay_some<S, kDepth, 1>(model, events);
+template <typename S>
+const Event* replay_to(const Model& model, const Event* events, const Event* end, Depth depth) {
+  for (; static_cast<std::size_t>(end - events) >= kGroup; events += kGroup) {
+    replay_some<S, kGroup>(model, events, depth);
+  }
+  for (; events < end; ++events) replay_some<S, 1>(model, events, depth);
   return events;
 }
 
 template <typename S>
 void replay(const Model& model, const Event* events, std::size_t count) {
   const Event* const end = events + count;
-  if (count > kWindow) events = replay_to<S, Depth::kFirstKeys>(model, events, end - kWindow);
-  if (count > 1) events = replay_to<S, Depth::kSecondKeys>(model, events, end - 1);
-  replay_to<S, Depth::kAll>(model, events, end);
+  if (count > kWindow) events = replay_to<S>(model, events, end - kWindow, Depth::kFirstKeys);
+  if (count > 1) events = replay_to<S>(model, events, end - 1, Depth::kSecondKeys);
+  replay_to<S>(model, events, end, Depth::kAll);
 }
 
 inline const Kernel& kernel() {
