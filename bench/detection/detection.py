@@ -333,7 +333,9 @@ def main():
             continue
         tables[name] = nab_table(results[name]) if name == "nab" else table(name, results[name])
         print(tables[name] + "\n", flush=True)
-    (arguments.out / "detection.json").write_text(json.dumps(results, indent=1) + "\n")
+    written = arguments.out / "detection.json"
+    earlier = json.loads(written.read_text()) if written.exists() else {}  # of sets that were not asked for this time
+    written.write_text(json.dumps(earlier | results, indent=1) + "\n")
     if arguments.write:
         DOCUMENT.write_text(written_into(DOCUMENT.read_text(), tables))
     return 1 if failed else 0
