@@ -34,6 +34,8 @@ std::string_view kind_of(models::DetectorKind kind) {
       return "forest";
     case models::DetectorKind::kBoosted:
       return "boosted";
+    case models::DetectorKind::kSum:
+      return "sum";
   }
   return "";
 }
