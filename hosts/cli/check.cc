@@ -39,6 +39,8 @@ std::string_view describe(models::DetectorKind kind) {
       return "forest";
     case models::DetectorKind::kBoosted:
       return "boosted";
+    case models::DetectorKind::kSum:
+      return "sum";
   }
   return "";
 }

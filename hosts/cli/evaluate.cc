@@ -6,6 +6,7 @@
 #include <set>
 
 #include "commands.h"
+#include "core/time.h"
 #include "evaluate/announcement.h"
 #include "evaluate/report.h"
 #include "offline.h"
@@ -34,10 +35,14 @@ std::string_view kind_of(models::DetectorKind kind) {
       return "forest";
     case models::DetectorKind::kBoosted:
       return "boosted";
+    case models::DetectorKind::kSum:
+      return "sum";
   }
   return "";
 }
 
+// How long a person remembers what an entity was announced for: as long as histories do by default.
+constexpr std::int64_t kAnnouncedHalfLifeMs = 14 * kDayMs;
 constexpr double kExplainFrom = 2.5;  // surprise: rows below are no example of anything
 
 void print_summary(const evaluate::Report& report, const std::string& directory) {
@@ -99,12 +104,14 @@ int evaluate(const EvaluateArguments& arguments) {
     options.detectors.push_back({detector.name, std::string(kind_of(detector.kind))});
   // The ensemble as a person hears of it, beside the ensemble of every row.
   options.detectors.push_back({"announced", "announced"});
+  options.detectors.push_back({"announced_discounted", "announced_discounted"});
   std::int64_t quiet_ms = 0;
   for (const auto& anomaly : pipeline.anomalies) {
     options.score_types.push_back(anomaly.name);
     quiet_ms = std::max(quiet_ms, anomaly.quiet_ms);
   }
   evaluate::Announcement announcement(quiet_ms);
+  evaluate::Discount discount(kAnnouncedHalfLifeMs);
   if (labels && labels->form() != evaluate::LabelSet::Form::kIds) options.windows_total = labels->size();
   if (!truth->from_field()) options.label_types = truth->types();
   if (arguments.scoring == "nab") {
@@ -124,7 +131,7 @@ int evaluate(const EvaluateArguments& arguments) {
   const std::size_t types = pipeline.anomalies.size();
   Result<> added;
   std::vector<float> type_scores(types);
-  std::vector<float> scores(detectors + 1);
+  std::vector<float> scores(detectors + 2);
   std::uint64_t incidents = 0;
   std::set<std::uint64_t> opened;  // sequence numbers of the batch's events that opened one
   exit_code = offline->run([&](const pipeline::Runner::BatchView& view) {
@@ -159,7 +166,9 @@ int evaluate(const EvaluateArguments& arguments) {
       }
       out.type_scores = type_scores;
       out.opened = opened.contains(event.sequence);
-      scores.back() = announcement.keep(view.batch.key(row, pipeline.score.by).hash, event.time_ms, out.ensemble);
+      const std::uint64_t entity = view.batch.key(row, pipeline.score.by).hash;
+      scores[detectors] = announcement.keep(entity, event.time_ms, out.ensemble);
+      scores[detectors + 1] = discount.of(entity, event.time_ms, scores[detectors]);
       out.scores = scores;
       out.value = view.batch.num_numbers() > 0 ? view.batch.number(row, 0) : kMissing;
       std::string text;

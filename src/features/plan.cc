@@ -290,7 +290,13 @@ int FeaturePlan::find_column(std::string_view name) const {
 }
 
 std::size_t FeaturePlan::state_bytes_per_entity(std::size_t stage) const {
-  return estimated_entity_bytes(compile_stage(*this, stage));
+  std::size_t bytes = estimated_entity_bytes(compile_stage(*this, stage));
+  // Of what operators keep beside the record only a past of values weighs more than all else.
+  for (const FeatureSpec& spec : options_.features) {
+    const bool here = static_cast<std::uint32_t>(spec.key) == stages_[stage];
+    if (here && spec.kind == FeatureKind::kDiscord) bytes += spec.past_values * sizeof(float);
+  }
+  return bytes;
 }
 
 }  // namespace alcedo::features

@@ -34,6 +34,9 @@ enum class FeatureKind : std::uint8_t {
   // Of the event alone (event_columns.h):
   kValue = 17,     // its own numbers
   kCalendar = 18,  // the hour of its day, the day of its week
+  // Worked by operators too:
+  kDiscord,  // the shape of a number's newest values against all shapes of its past
+  kUnusual,  // how rare a number's distance from its level is, by the entity's own past
 };
 
 enum class Stat : std::uint8_t { kCount, kSum, kMean, kStd, kMin, kMax };
@@ -68,6 +71,9 @@ struct FeatureSpec {
   int label_type = -1;        // index into EventLayout::label_types; -1: any
   std::int64_t delay_ms = 0;  // an event's truth is known so long after it
   double prior = 20;          // events at everyone's rate that are added to the entity's own
+  // kDiscord:
+  std::uint32_t shape_values = 8;     // how many of the newest values make a shape
+  std::uint32_t past_values = 4'000;  // among how many of the last values it is looked for
 };
 
 enum class DeviationMethod : std::uint8_t {

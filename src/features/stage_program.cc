@@ -108,7 +108,7 @@ bool in_unit_of_number(const FeatureSpec& spec, const Deviation& deviation) {
 // Whether the kind's operator reads EventView::value.
 bool reads_value(FeatureKind kind) {
   return kind == FeatureKind::kQuantiles || kind == FeatureKind::kSeason || kind == FeatureKind::kRobust ||
-         kind == FeatureKind::kCusum;
+         kind == FeatureKind::kCusum || kind == FeatureKind::kDiscord || kind == FeatureKind::kUnusual;
 }
 
 void add_reads(const FeaturePlan& plan, const FeatureSpec& spec, NumberRings& rings) {

@@ -274,6 +274,22 @@ inline void add_group_features(FeatureOptions& options) {
   options.deviations.insert(options.deviations.end(), wishes.begin(), wishes.end());
 }
 
+/// The kinds that judge by the entity's own past.
+inline void add_own_past_features(FeatureOptions& options) {
+  FeatureSpec shape = baseline("shape", 1, 1, 6 * kHourMs, 10);
+  shape.kind = FeatureKind::kDiscord;
+  shape.shape_values = 4;
+  shape.past_values = 70;
+  FeatureSpec course = baseline("course", 0, 0, kHourMs, 5);
+  course.kind = FeatureKind::kDiscord;
+  course.shape_values = 10;
+  course.past_values = 40;
+  FeatureSpec rare = baseline("rare", 1, 1, kHourMs, 10);
+  rare.kind = FeatureKind::kUnusual;
+  rare.accept_ms = 2 * kMinuteMs;
+  options.features.insert(options.features.end(), {shape, course, rare});
+}
+
 /// full_options(), and every operator.
 inline FeatureOptions state_options(bool money) {
   FeatureOptions options = full_options(money);
@@ -326,6 +342,7 @@ inline FeatureOptions state_options(bool money) {
   options.deviations.push_back({first + 6, "p50_5m", DeviationMethod::kEwma});
   options.deviations.push_back({first + 13, "r_1h", DeviationMethod::kQuartiles});
   add_group_features(options);
+  add_own_past_features(options);
   return options;
 }
 

@@ -5,7 +5,24 @@
 
 namespace alcedo::models {
 
+RawScore DeviationDetector::sum(std::span<const float> features) const {
+  RawScore all;
+  float largest = 0;
+  for (std::uint32_t i = 0; i < columns_.size(); ++i) {
+    const float x = features[columns_[i]];
+    if (std::isnan(x)) continue;
+    const bool first = std::isnan(all.score);
+    all.score = first ? x : all.score + x;
+    if (!first && !(x > largest)) continue;
+    largest = x;
+    all.which = i;
+  }
+  if (all.score < 0) all.score = 0;
+  return all;
+}
+
 RawScore DeviationDetector::score(std::span<const float> features) const {
+  if (spec_.kind == DetectorKind::kSum) return sum(features);
   RawScore best;
   for (std::uint32_t i = 0; i < deviations_.size(); ++i) {
     const DeviationColumns& d = deviations_[i];

@@ -16,6 +16,8 @@ enum class DetectorKind : std::uint8_t {
   // Trained, and kept in a bundle (learned_model.h):
   kForest,   // isolation forest
   kBoosted,  // boosted trees on labels
+  // Of columns as they are:
+  kSum,  // how much several measures say together
 };
 
 constexpr bool is_learned(DetectorKind kind) { return kind == DetectorKind::kForest || kind == DetectorKind::kBoosted; }
@@ -25,7 +27,8 @@ enum class Side : std::uint8_t { kBoth, kAbove, kBelow };
 struct DetectorSpec {
   std::string name;
   DetectorKind kind = DetectorKind::kZscore;
-  std::vector<std::string> features;  // "habit", "pace.events_1m"; empty for kAbsent, and for learned ones: all
+  // "habit", "pace.events_1m"; empty for kAbsent, and for learned ones: all; kSum: columns, such as "shape.surprise"
+  std::vector<std::string> features;
   Side side = Side::kBoth;
   double min_change = 0;                // share of the expected value by which the seen one must differ, 0.2 for 20 %
   std::int64_t absent_ms = 0;           // kAbsent
@@ -43,28 +46,35 @@ struct DeviationColumns {
   std::uint32_t min_history = 0;
 };
 
-/// What a detector says about a row. score NaN: it abstains. `which` is the deviation that decided it.
+/// What a detector says about a row. score NaN: it abstains. `which` is the deviation that decided it; of a sum the
+/// largest summand.
 struct RawScore {
   float score = std::numeric_limits<float>::quiet_NaN();
   std::uint32_t which = 0;
 };
 
 /// zscore and iqr: the largest deviation on the watched side, 0 where the change is below min_change. Abstains when
-/// every deviation is missing.
+/// every deviation is missing. sum: the sum of the columns that are not missing, at least 0; abstains when all are.
 ///
 /// Cost     a few ns a deviation, no allocation. Threads: const, any.
 class DeviationDetector {
  public:
-  DeviationDetector(DetectorSpec spec, std::vector<DeviationColumns> deviations)
-      : spec_(std::move(spec)), deviations_(std::move(deviations)) {}
+  /// `columns`: of a sum, in the order of its features.
+  DeviationDetector(DetectorSpec spec, std::vector<DeviationColumns> deviations,
+                    std::vector<std::uint32_t> columns = {})
+      : spec_(std::move(spec)), deviations_(std::move(deviations)), columns_(std::move(columns)) {}
 
   RawScore score(std::span<const float> features) const;
   const DetectorSpec& spec() const { return spec_; }
   const std::vector<DeviationColumns>& deviations() const { return deviations_; }
+  const std::vector<std::uint32_t>& columns() const { return columns_; }
 
  private:
+  RawScore sum(std::span<const float> features) const;
+
   DetectorSpec spec_;
   std::vector<DeviationColumns> deviations_;
+  std::vector<std::uint32_t> columns_;
 };
 
 }  // namespace alcedo::models

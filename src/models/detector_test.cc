@@ -39,5 +39,17 @@ TEST(DeviationDetectorTest, AbstainsOnlyWhenEveryDeviationIsMissing) {
   EXPECT_FLOAT_EQ(make(Side::kBoth, 0).score(row).score, 1);
 }
 
+TEST(DeviationDetectorTest, ASumAddsWhatIsThereAndNamesTheLargest) {
+  const DeviationDetector sum({.name = "d", .kind = DetectorKind::kSum}, {}, {1, 3, 4});
+  const std::array<float, 5> row{100, 1.5F, 100, 2.5F, 0.25F};
+  EXPECT_FLOAT_EQ(sum.score(row).score, 4.25F);
+  EXPECT_EQ(sum.score(row).which, 1U);
+  const std::array<float, 5> some{100, kNaN, 100, -2, 0.5F};
+  EXPECT_EQ(sum.score(some).score, 0);
+  EXPECT_EQ(sum.score(some).which, 2U);
+  const std::array<float, 5> none{100, kNaN, 100, kNaN, kNaN};
+  EXPECT_TRUE(std::isnan(sum.score(none).score));
+}
+
 }  // namespace
 }  // namespace alcedo::models

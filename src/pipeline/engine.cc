@@ -43,7 +43,15 @@ std::vector<models::DeviationDetector> make_detectors(const Pipeline& pipeline, 
         columns.push_back({d.name, d.seen, d.expected, d.spread, d.z, d.history, d.min_history});
       }
     }
-    detectors.emplace_back(spec, std::move(columns));
+    std::vector<std::uint32_t> summands;
+    if (spec.kind == models::DetectorKind::kSum) {
+      for (const std::string& name : spec.features) {
+        const int column = plan.find_column(name);
+        CHECK(column >= 0);  // the pipeline's file was checked for it
+        summands.push_back(static_cast<std::uint32_t>(column));
+      }
+    }
+    detectors.emplace_back(spec, std::move(columns), std::move(summands));
   }
   return detectors;
 }
@@ -349,6 +357,8 @@ decide::Explanation Engine::explain(const EventBatch& batch, std::uint32_t row, 
                                  static_cast<double>(out.surprises[row * num_detectors() + voter.detector])});
     if (learned_.has(voter.detector)) {
       explain_learned(batch, row, voter.detector, features, who, explanation);
+    } else if (pipeline_.detectors[voter.detector].kind == models::DetectorKind::kSum) {
+      explain_sum(voter.detector, features, who, explanation);
     } else {
       explain_deviation(batch, row, voter.detector, features, who, explanation);
     }
@@ -381,6 +391,31 @@ void Engine::explain_deviation(const EventBatch& batch, std::uint32_t row, std::
                             number(reason.expected), number(reason.spread), quartiles ? "IQRs out:" : "z", reason.score,
                             reason.history < d.min_history ? ", from all entities: too little history of its own" : "");
   to.reasons.push_back(std::move(reason));
+}
+
+// The summands, the largest first.
+void Engine::explain_sum(std::size_t index, std::span<const float> features, const std::string& who,
+                         decide::Explanation& to) const {
+  const auto& detector = detectors_[index];
+  const float sum = detector.score(features).score;
+  std::vector<std::uint32_t> columns = detector.columns();
+  std::erase_if(columns, [&](std::uint32_t column) { return !(features[column] > 0); });
+  std::ranges::stable_sort(columns, [&](std::uint32_t a, std::uint32_t b) { return features[a] > features[b]; });
+  if (columns.size() > kReasonsOfModelMax) columns.resize(kReasonsOfModelMax);
+  for (const std::uint32_t column : columns) {
+    const std::string& name = plan_.columns()[column].name;
+    Reason reason;
+    reason.detector = detector.spec().name;
+    reason.feature = name;
+    reason.seen = static_cast<double>(features[column]);
+    reason.score = reason.seen;
+    // A surprise is a probability: said as such it needs no unit.
+    const std::string rare = name.ends_with(".surprise") ? fmt::format(", once in {:.0f} of its own past",
+                                                                       std::pow(10.0, std::min(reason.seen, 15.0)))
+                                                         : std::string();
+    reason.text = fmt::format("{}{} {:.2f}{} ({} {:.2f} in all)", who, name, reason.seen, rare, reason.detector, sum);
+    to.reasons.push_back(std::move(reason));
+  }
 }
 
 void Engine::explain_learned(const EventBatch& batch, std::uint32_t row, std::size_t index,

@@ -120,6 +120,8 @@ class Engine {
   void score_rows(const EventBatch& batch, std::size_t first, std::size_t last, EngineOutput& out) const;
   void explain_deviation(const EventBatch& batch, std::uint32_t row, std::size_t detector,
                          std::span<const float> features, const std::string& who, decide::Explanation& to) const;
+  void explain_sum(std::size_t index, std::span<const float> features, const std::string& who,
+                   decide::Explanation& to) const;
   void explain_learned(const EventBatch& batch, std::uint32_t row, std::size_t detector,
                        std::span<const float> features, const std::string& who, decide::Explanation& to) const;
   void decide_rows(const EventBatch& batch, std::span<const Tick> ticks, EngineOutput& out);

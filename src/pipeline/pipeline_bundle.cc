@@ -18,6 +18,14 @@ std::uint64_t meaning_of(const models::DetectorSpec& spec, const features::Featu
   std::string meaning =
       fmt::format("{}|{}|{}", static_cast<int>(spec.kind), static_cast<int>(spec.side), spec.min_change);
   if (models::is_learned(spec.kind)) meaning += "|" + spec.output;
+  if (spec.kind == models::DetectorKind::kSum) {
+    for (const std::string& column : spec.features) {
+      const auto of =
+          std::ranges::find(options.features, column.substr(0, column.find('.')), &features::FeatureSpec::name);
+      meaning += fmt::format("|{}|{}", column.substr(column.find('.') + 1),
+                             of == options.features.end() ? 0 : features::feature_fingerprint(*of, options.layout));
+    }
+  }
   for (const std::uint32_t index : spec.requests) {
     const features::DeviationRequest& request = options.deviations[index];
     meaning +=

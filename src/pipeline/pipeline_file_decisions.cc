@@ -30,7 +30,7 @@ constexpr std::string_view kAlertsExample =
     "a list of routes such as [{to: pagerduty, when: {impact: high}}, {to: file, default: true}]";
 constexpr std::string_view kFeatureExample = "features such as [habit, pace.events_1m]";
 
-const std::vector<std::string> kKinds{"zscore", "iqr", "absent", "forest", "boosted"};  // by DetectorKind
+const std::vector<std::string> kKinds{"zscore", "iqr", "absent", "forest", "boosted", "sum"};  // by DetectorKind
 const std::vector<std::string> kLaterKinds{"transformer", "rule"};
 const std::vector<std::string> kImpacts{"low", "medium", "high"};
 const std::vector<std::string> kLaterRouteKeys{"hold", "budget", "headers", "secret"};
@@ -46,6 +46,26 @@ std::uint32_t request_index(const DeviationRequest& wish, Draft& draft) {
   return static_cast<std::uint32_t>(requests.size()) - 1;
 }
 
+// A column as it is: what is added up must be named, because a feature's columns have no common unit.
+void read_summand(const YamlNode& node, std::size_t feature, Draft& draft, DetectorSpec& detector) {
+  const std::string& name = draft.feature_names[feature];
+  const auto& columns = draft.feature_columns[feature];
+  const std::size_t dot = node.text.find('.');
+  if (columns.empty()) {
+    draft.mistakes.add(node, fmt::format("feature '{}' judges its number itself and has no columns to add up; use "
+                                         "{{zscore: [{}]}}, or a feature of kind unusual",
+                                         name, name));
+  } else if (dot == std::string::npos) {
+    draft.mistakes.add(node, fmt::format("a sum is of columns; expected one of feature '{}', such as {}.{}", name, name,
+                                         columns.back()));
+  } else if (const std::string column = node.text.substr(dot + 1);
+             std::find(columns.begin(), columns.end(), column) == columns.end()) {
+    draft.mistakes.add(node, unknown_name("column", column, fmt::format("of feature '{}'", name), columns));
+  } else {
+    detector.features.push_back(node.text);
+  }
+}
+
 void read_wish(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
   const std::size_t dot = node.text.find('.');
   const std::string name = node.text.substr(0, dot);
@@ -57,6 +77,10 @@ void read_wish(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
     return;
   }
   const auto index = static_cast<std::size_t>(found - names.begin());
+  if (detector.kind == DetectorKind::kSum) {
+    if (draft.feature_sound[index]) read_summand(node, index, draft, detector);
+    return;
+  }
   const bool learned = models::is_learned(detector.kind);
   if (!learned && draft.feature_sound[index] && features::is_of_event(draft.pipeline.features.features[index].kind)) {
     draft.mistakes.add(node, fmt::format("feature '{}' is of each event alone and has no history to deviate from; use "
@@ -133,6 +157,9 @@ void read_detector(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
     }
     if (const YamlNode* target = *kind == DetectorKind::kBoosted ? map.take("target") : nullptr)
       detector.by_type = read_choice(*target, mistakes, "target", kTargets).value_or(0) == 1;
+  } else if (*kind == DetectorKind::kSum) {
+    for (const YamlNode* item : read_scalars(*what, mistakes, "columns such as [shape.surprise, level.surprise]"))
+      read_wish(*item, draft, detector);
   } else {
     for (const YamlNode* item : read_scalars(*what, mistakes, kFeatureExample)) read_wish(*item, draft, detector);
     if (const YamlNode* side = map.take("side")) {
@@ -146,6 +173,7 @@ void read_detector(const YamlNode& node, Draft& draft, DetectorSpec& detector) {
                                                   : *kind == DetectorKind::kIqr     ? "an iqr"
                                                   : *kind == DetectorKind::kForest  ? "a forest"
                                                   : *kind == DetectorKind::kBoosted ? "a boosted"
+                                                  : *kind == DetectorKind::kSum     ? "a sum"
                                                                                     : "an absent"));
 }
 

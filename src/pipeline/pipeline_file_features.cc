@@ -7,6 +7,7 @@
 
 #include "core/time.h"
 #include "features/event_columns.h"
+#include "features/operators/discord_operator.h"
 #include "features/operators/operator.h"
 #include "pipeline/pipeline_file_sections.h"
 
@@ -35,6 +36,8 @@ constexpr std::string_view kWithinExample =
 constexpr std::string_view kEveryone = "everyone";
 // A group of five has four others to compare with: less than a history of one's own needs, as they are all of now.
 constexpr std::uint32_t kPeersMin = 5;
+// How far an entity mostly is from its usual takes more values to know than where its usual is.
+constexpr std::uint32_t kOwnPastMin = 100;
 constexpr std::string_view kFeaturesExample = "a map such as {habit: {baseline: amount, by: card}}";
 
 // What a kind of feature is written as, and what it may say beside `by`, `half_life` and `min_history`.
@@ -52,7 +55,8 @@ const std::vector<KindWord> kKindWords{
     {"robust", FeatureKind::kRobust, false},          {"cusum", FeatureKind::kCusum, false},
     {"deviation", FeatureKind::kPeers, false},        {"transition", FeatureKind::kTransition, false},
     {"confirmed", FeatureKind::kConfirmed, true},     {"value", FeatureKind::kValue, false},
-    {"calendar", FeatureKind::kCalendar, false},
+    {"calendar", FeatureKind::kCalendar, false},      {"discord", FeatureKind::kDiscord, false},
+    {"unusual", FeatureKind::kUnusual, false},
 };
 const std::vector<std::string> kKinds = [] {
   std::vector<std::string> names;
@@ -468,8 +472,8 @@ std::optional<std::size_t> read_kind(MapReader& map, Draft& draft, const YamlNod
     return kind;
   }
   // Is one of its keys a kind that is misspelt, or of a later version?
-  static const std::vector<std::string> kOptions{"by",     "stats",       "windows", "against", "half_life",
-                                                 "accept", "min_history", "within",  "prior"};
+  static const std::vector<std::string> kOptions{"by",          "stats",  "windows", "against", "half_life", "accept",
+                                                 "min_history", "within", "prior",   "length",  "history"};
   for (const YamlNode& item : map.node().items) {
     if (std::find(kOptions.begin(), kOptions.end(), item.key) != kOptions.end()) continue;
     draft.mistakes.add_at_key(item, unknown_name("kind of feature", item.key, {}, kKinds, kLaterKinds));
@@ -479,6 +483,18 @@ std::optional<std::size_t> read_kind(MapReader& map, Draft& draft, const YamlNod
       map.node(),
       fmt::format("expected a kind and what it is of, such as {{baseline: amount}}. Kinds: {}", listed(kKinds)));
   return std::nullopt;
+}
+
+// How long a shape is, and how far back its like is looked for.
+void read_shape(MapReader& map, Draft& draft, FeatureSpec& feature) {
+  if (const YamlNode* item = map.take("length")) {
+    const auto length = read_integer(*item, draft.mistakes, features::kShapeValuesMin, features::kShapeValuesMax);
+    if (length) feature.shape_values = static_cast<std::uint32_t>(*length);
+  }
+  if (const YamlNode* item = map.take("history")) {
+    const auto history = read_integer(*item, draft.mistakes, 4 * feature.shape_values, features::kPastValuesMax);
+    if (history) feature.past_values = static_cast<std::uint32_t>(*history);
+  }
 }
 
 void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
@@ -575,6 +591,8 @@ void read_feature(const YamlNode& node, Draft& draft, std::size_t index) {
     feature.accept_ms = read_duration(*item, mistakes, 1, 3650 * kDayMs, "2d").value_or(feature.accept_ms);
   }
   if (kind == FeatureKind::kPeers) feature.min_history = kPeersMin;
+  if (kind == FeatureKind::kDiscord || kind == FeatureKind::kUnusual) feature.min_history = kOwnPastMin;
+  if (kind == FeatureKind::kDiscord) read_shape(map, draft, feature);
   // Few known events are leant on everyone's rate already.
   const std::uint32_t least = kind == FeatureKind::kConfirmed ? 1 : 2;
   if (kind == FeatureKind::kConfirmed) {

@@ -606,12 +606,16 @@ TEST(PipelineFileTest, FeaturesOfPlaceValueAndCoupleFindTheirSlots) {
   EXPECT_EQ(loaded.pipeline.events.keys.at(2).parts.at(0).text, "town");
   for (const std::string feature :
        {"{distinct: town, by: card, windows: [5m, 1h], against: including}", "{quantiles: ms, by: card, windows: [1h]}",
-        "{season: ms, by: card}", "{robust: ms, by: card}", "{cusum: ms, by: card}"}) {
+        "{season: ms, by: card}", "{robust: ms, by: card}", "{cusum: ms, by: card}", "{unusual: ms, by: card}",
+        "{discord: ms, by: card, length: 12, history: 500}"}) {
     loaded = parse_pipeline(records + feature + "}" + rest, "p.yaml");
     EXPECT_EQ(lines_of("p", loaded.mistakes), "") << feature;
     const auto plan = features::FeaturePlan::compile(loaded.pipeline.features);
     EXPECT_TRUE(plan.has_value()) << feature << ": " << plan.error().message;
   }
+  EXPECT_EQ(loaded.pipeline.features.features[0].shape_values, 12U);
+  EXPECT_EQ(loaded.pipeline.features.features[0].past_values, 500U);
+  EXPECT_EQ(loaded.pipeline.features.features[0].min_history, 100U);
   loaded = parse_pipeline(records + "{correlation: [lat, ms], by: card, windows: [1h]}}" + rest, "p.yaml");
   EXPECT_EQ(lines_of("p", loaded.mistakes), "");
   const std::string metrics = "pipeline: p\nevents: {shape: long, time: t}\nentities: {host: host}\nfeatures: {f: ";
@@ -622,9 +626,35 @@ TEST(PipelineFileTest, FeaturesOfPlaceValueAndCoupleFindTheirSlots) {
            {"{geo: [lat], by: card}}", "expected two numeric fields in degrees"},
            {"{geo: [lat, lonn], by: card}}", "did you mean 'lon'"},
            {"{rarity: tow, by: card}}", "did you mean 'town'"},
+           {"{discord: ms, by: card, length: 1}}", "1"},
+           {"{discord: ms, by: card, length: 65}}", "65"},
+           {"{discord: ms, by: card, length: 12, history: 47}}", "47"},
+           {"{discord: ms, by: card, windows: [1h]}}", "windows"},
+           {"{unusual: ms, by: card, length: 8}}", "length"},
            {"{context: card, by: card}}", "expected events, found 'card'"},
            {"{correlation: lat, by: card}}", "expected two numeric fields"}}) {
     EXPECT_THAT(lines_of("p", parse_pipeline(records + feature + rest, "p.yaml").mistakes), HasSubstr(message));
+  }
+}
+
+TEST(PipelineFileTest, ASumIsOfNamedColumns) {
+  const std::string begin =
+      "pipeline: p\nevents: {time: t}\nentities: {card: card_id}\nfeatures:\n  shape: {discord: ms}\n"
+      "  far: {unusual: ms}\n  habit: {baseline: ms}\ndetectors: {all: {sum: ";
+  const std::string end =
+      "}}\nanomalies: {odd: {votes: {all: 1}, fire: {rate: 1%}}}\nalerts: [{to: file, default: true}]\n";
+  auto loaded = parse_pipeline(begin + "[shape.surprise, far.surprise]" + end, "p.yaml");
+  EXPECT_EQ(lines_of("p", loaded.mistakes), "");
+  EXPECT_THAT(loaded.pipeline.detectors[0].features, testing::ElementsAre("shape.surprise", "far.surprise"));
+  EXPECT_TRUE(loaded.pipeline.detectors[0].requests.empty());
+  for (const auto& [columns, message] : std::vector<std::pair<std::string, std::string>>{
+           {"[shape]", "a sum is of columns; expected one of feature 'shape', such as shape.surprise"},
+           {"[shape.surprize]", "did you mean 'surprise'"},
+           {"[habit]", "use {zscore: [habit]}"},
+           {"[habit.z]", "use {zscore: [habit]}"},
+           {"[far.surprise, far.surprise]", "stands twice"},
+           {"[far.surprise], side: above", "unknown key 'side' of a sum detector"}}) {
+    EXPECT_THAT(lines_of("p", parse_pipeline(begin + columns + end, "p.yaml").mistakes), HasSubstr(message));
   }
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -192,6 +193,37 @@ std::string event(int i, const std::string& amount = "5", std::int64_t time_ms =
   return "{\"id\":\"e" + std::to_string(i) +
          "\",\"t\":" + std::to_string(time_ms == 0 ? 1'700'000'000'000 + i * 1000 : time_ms) + ",\"user\":\"u" +
          std::to_string(i % 3) + "\",\"amount\":" + amount + "}\n";
+}
+
+// A beat that is left out: the page must name the shape, and say how rare it is.
+TEST(RunnerTest, ASumTellsWhichOfItsColumnsMadeIt) {
+  const std::string yaml = R"(
+pipeline: beat
+events: {format: json, id: id, time: {field: t, unit: ms}, ahead: none, lateness: 1s}
+entities: {user: user}
+features:
+  shape: {discord: amount, length: 16, history: 900}
+  far: {unusual: amount}
+detectors: {rare: {sum: [far.surprise, shape.surprise]}}
+anomalies: {odd: {votes: {rare: 1}, fire: {threshold: 2.5}}}
+calibrate_events: 500
+alerts: [{to: file, default: true}]
+)";
+  const auto loaded = parse_pipeline(yaml, "beat.yaml");
+  ASSERT_TRUE(loaded.mistakes.empty()) << format_mistakes("beat.yaml", yaml, loaded.mistakes);
+  std::string text;
+  for (int i = 0; i < 3600; i += 3) {  // event() gives each third to u0
+    const int beat = i / 3;
+    const bool missed = beat >= 1000 && beat < 1020;
+    text += event(i, std::to_string(50 + (missed ? 0 : 40 * std::sin(beat * 0.314159265)) + 0.1 * (beat * 7919 % 5)));
+  }
+  const Folder folder;
+  const Seen seen = run(loaded.pipeline, {"file:" + folder.write("in.ndjson", text)}, 1, 256);
+  ASSERT_TRUE(seen.outcome) << seen.outcome.error().message;
+  ASSERT_FALSE(seen.changes.empty());
+  EXPECT_THAT(seen.changes, testing::Contains(testing::AllOf(HasSubstr("shape.surprise "), HasSubstr(", once in "),
+                                                             HasSubstr(" of its own past (rare "))));
+  for (const std::string& change : seen.changes) EXPECT_THAT(change, testing::Not(HasSubstr("\"reasons\":[]")));
 }
 
 TEST(RunnerTest, EveryBadInputIsCountedKeptAndSurvived) {

@@ -11,6 +11,7 @@
 #include "features/operators/context_operator.h"
 #include "features/operators/correlation_operator.h"
 #include "features/operators/cusum_operator.h"
+#include "features/operators/discord_operator.h"
 #include "features/operators/distinct_operator.h"
 #include "features/operators/geo_operator.h"
 #include "features/operators/global_rarity_operator.h"
@@ -21,6 +22,7 @@
 #include "features/operators/season_operator.h"
 #include "features/operators/transition_operator.h"
 #include "features/operators/twin_operator.h"
+#include "features/operators/unusual_operator.h"
 
 namespace alcedo::features {
 namespace {
@@ -51,6 +53,8 @@ constexpr OperatorKind kOperatorKinds[] = {
     {FeatureKind::kTransition, transition_mistake, transition_columns, transition_state_bytes,
      make_transition_operator},
     {FeatureKind::kConfirmed, confirmed_mistake, confirmed_columns, confirmed_state_bytes, make_confirmed_operator},
+    {FeatureKind::kDiscord, discord_mistake, discord_columns, discord_state_bytes, make_discord_operator},
+    {FeatureKind::kUnusual, unusual_mistake, unusual_columns, unusual_state_bytes, make_unusual_operator},
 };
 
 const OperatorKind* find_kind(FeatureKind kind) {

@@ -170,6 +170,8 @@ TEST(OperatorStateTest, InOtherMemoryTheBytesAndAllLaterColumnsAreTheSame) {
   EXPECT_EQ(largest["middle"], 4 + 64 * 8U);
   EXPECT_EQ(largest["drift"], 16 + 8 + 28 + 28U);
   EXPECT_GT(largest["together"], 2 * 16 + 9 * 60U);
+  EXPECT_GT(largest["shape"], 9 + 70 * 4 + 14 + 28 + 20 * 5U) << "a whole past, and many distances";
+  EXPECT_GT(largest["rare"], 14 + 28 + 28 + 20 * 5U) << "a pending level, and many deviations";
 }
 
 TEST(OperatorStateTest, ReleasingGivesAllMemoryBack) {
@@ -543,6 +545,30 @@ TEST(OperatorStateTest, RefusalsAreNamed) {
   EXPECT_EQ(refusal("drift", [&](auto& w) { drift(w, -1, kNow); }), "has a sum of -1; expected 0 to 20");
   EXPECT_EQ(refusal("drift", [&](auto& w) { drift(w, kMissing, kNow); }), "has a sum of nan; expected 0 to 20");
   EXPECT_THAT(refusal("drift", [&](auto& w) { drift(w, 1, INT64_MIN); }), HasSubstr("which no event can have"));
+
+  // One value, and a past of distances in two cells.
+  const auto shape = [](StateWriter& w, std::uint64_t values, std::uint64_t first, std::uint64_t second, float weight) {
+    w.f64(5);
+    w.varint(values);
+    for (std::uint64_t i = 0; i < values; ++i) w.f32(1);
+    w.u8(1);
+    w.u32(30);
+    w.i64(kNow);
+    w.varint(2);
+    w.varint(first);
+    w.f32(weight);
+    w.varint(second);
+    w.f32(1);
+    for (int i = 0; i < 3; ++i) w.f64(1);
+    w.u32(30);
+  };
+  EXPECT_EQ(refusal("shape", [&](auto& w) { shape(w, 70, 3, 399, 1); }), "");
+  EXPECT_EQ(refusal("shape", [&](auto& w) { shape(w, 71, 3, 399, 1); }), "has 71 values; expected 1 to 70");
+  EXPECT_EQ(refusal("shape", [&](auto& w) { shape(w, 0, 3, 399, 1); }), "has 0 values; expected 1 to 70");
+  EXPECT_THAT(refusal("shape", [&](auto& w) { shape(w, 1, 3, 400, 1); }), HasSubstr("counts in cell 400"));
+  EXPECT_THAT(refusal("shape", [&](auto& w) { shape(w, 1, 3, 3, 1); }), HasSubstr("not in order"));
+  EXPECT_EQ(refusal("shape", [&](auto& w) { shape(w, 1, 3, 4, -1); }), "has a cell that weighs -1");
+  EXPECT_EQ(refusal("rare", [&](auto& w) { w.u8(2); }), "does not say whether it has a past");
 
   const auto together = [](StateWriter& w, std::uint64_t occupied, std::uint64_t count) {
     for (int window = 0; window < 2; ++window) {

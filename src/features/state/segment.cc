@@ -217,6 +217,7 @@ std::uint64_t feature_fingerprint(const FeatureSpec& spec, const EventLayout& la
   text += fmt::format("|{}|{}|{}|{}", spec.including, spec.half_life_ms, spec.accept_ms, spec.min_history);
   if (spec.member_key >= 0) text += "|of " + key(spec.member_key);
   if (spec.kind == FeatureKind::kConfirmed) text += confirmed_fingerprint(spec, layout);
+  if (spec.kind == FeatureKind::kDiscord) text += fmt::format("|{} of {}", spec.shape_values, spec.past_values);
   return hash64(text);
 }
 

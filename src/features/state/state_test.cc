@@ -576,6 +576,14 @@ TEST(StateTest, FingerprintsTellEveryParameterApart) {
     with(changed);
     EXPECT_TRUE(seen.insert(feature_fingerprint(changed, layout)).second) << "after " << seen.size() << " changes";
   }
+  const FeatureSpec of_shapes = *std::ranges::find(all.features, "shape", &FeatureSpec::name);
+  for (const auto& with :
+       std::initializer_list<void (*)(FeatureSpec&)>{[](FeatureSpec&) {}, [](FeatureSpec& s) { s.shape_values += 1; },
+                                                     [](FeatureSpec& s) { s.past_values += 1; }}) {
+    FeatureSpec changed = of_shapes;
+    with(changed);
+    EXPECT_TRUE(seen.insert(feature_fingerprint(changed, layout)).second) << "after " << seen.size() << " changes";
+  }
   spec.name = "other";
   EXPECT_TRUE(seen.contains(feature_fingerprint(spec, layout))) << "the name is not part of it";
 }
