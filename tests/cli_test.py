@@ -109,7 +109,7 @@ class CliTest(unittest.TestCase):
 
     def test_every_command_has_help_with_an_example(self):
         commands = re.findall(r"(?m)^  (\w+) {3,}", self.alcedo("--help").stdout.split("Subcommands:")[1].split("Examples")[0])
-        self.assertEqual(7, len(commands), commands)
+        self.assertEqual(8, len(commands), commands)
         for command in commands:
             self.assertRegex(self.alcedo(command, "--help").stdout, rf"(?s)Example.*  .*alcedo {command}")
 

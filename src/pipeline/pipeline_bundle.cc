@@ -91,7 +91,8 @@ std::vector<std::string> bundle_notes(const Pipeline& pipeline) {
   }
   if (abstaining.empty()) return {};
   return {
-      fmt::format("{}: {} no trained model{}; `alcedo train {} --events FILE... --out {}` trains what the labels allow",
+      fmt::format("{}: no trained model of {}{}; until there is one they abstain: `alcedo train {} --events FILE... "
+                  "--out {}` trains what the labels allow",
                   pipeline.name, abstaining, pipeline.bundle ? " in " + pipeline.bundle->directory : "", pipeline.path,
                   (std::filesystem::path(pipeline.path).parent_path() / "bundle").string())};
 }
