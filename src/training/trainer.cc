@@ -28,6 +28,8 @@ using models::LearnedModel;
 constexpr std::size_t kRowsMin = 200;
 // With fewer labelled anomalies than this a tree learns their noise.
 constexpr std::size_t kAnomaliesMin = 20;
+// Weights are few numbers, and none below zero.
+constexpr std::size_t kAnomaliesToWeighMin = 10;
 constexpr std::size_t kForestRowsMax = 1 << 18;
 constexpr double kLearningRate = 0.08;
 constexpr std::size_t kMedianRowsMax = 20'001;
@@ -336,7 +338,7 @@ class Trainer {
     for (std::size_t t = 0; t < options.anomalies.size(); ++t) {
       auto& anomaly = options.anomalies[t];
       const auto positives = static_cast<std::size_t>(std::ranges::count(examples[t].positive, 1));
-      if (anomaly.votes.size() < 2 || positives < kAnomaliesMin) continue;
+      if (anomaly.votes.size() < 2 || positives < kAnomaliesToWeighMin) continue;
       const auto weights = learn_vote_weights(examples[t], anomaly.votes.size());
       std::vector<decide::VoteSpec> votes;
       for (std::size_t v = 0; v < weights.size(); ++v) {
