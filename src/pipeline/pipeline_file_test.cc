@@ -462,6 +462,7 @@ TEST(PipelineFileTest, ShippedPipelinesHaveNoMistakes) {
                                          "docs/examples/sparkov",
                                          "docs/examples/fraud_handbook",
                                          "docs/examples/ucsd_fico2009",
+                                         "docs/examples/payments_trained",
                                          "docs/examples/network",
                                          "docs/examples/transfers",
                                          "docs/examples/hdfs",
