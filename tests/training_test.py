@@ -151,6 +151,11 @@ class TrainingTest(unittest.TestCase):
         refused(edit("pipeline.yaml", "pace:  {velocity: events, by: card", "pace:  {velocity: events, by: shop"),
                 r"model '(known|shape)' reads pace\..*, whose feature has changed since")
 
+    def test_check_says_which_bundle_a_pipeline_has(self):
+        version = json.loads(self.trained.stdout)["version"]
+        run = self.alcedo("check", "shop")
+        self.assertRegex(run.stdout, rf"bundle +shop/bundle \(version {version}\), trained on 16,000 events until 20")
+
     def test_what_cannot_be_trained_is_said(self):
         short = (self.work / "past.csv").read_text().splitlines()[:50]
         (self.work / "short.csv").write_text("\n".join(short) + "\n")

@@ -139,6 +139,11 @@ bool check_one(const std::string& path, const std::string& state, bool json) {
     if (detector.kind == models::DetectorKind::kAbsent) fmt::print(" {}", format_duration(detector.absent_ms));
     fmt::print("\n");
   }
+  if (pipeline->bundle) {
+    const auto& bundle = *pipeline->bundle;
+    fmt::print("  bundle       {} (version {}), trained on {} until {}\n", bundle.directory, bundle.version,
+               counted(bundle.trained.events, "event"), format_iso_time(bundle.trained.last_ms));
+  }
   fmt::print("  anomalies\n");
   for (const auto& anomaly : pipeline->anomalies) {
     fmt::print("    {:20} by {}, fires {}, impact {}, votes", anomaly.name, keys[anomaly.by], describe(anomaly.fire),
