@@ -27,24 +27,6 @@ std::string describe(const decide::FireRule& fire) {
   return "";
 }
 
-std::string_view describe(models::DetectorKind kind) {
-  switch (kind) {
-    case models::DetectorKind::kZscore:
-      return "zscore";
-    case models::DetectorKind::kIqr:
-      return "iqr";
-    case models::DetectorKind::kAbsent:
-      return "absent";
-    case models::DetectorKind::kForest:
-      return "forest";
-    case models::DetectorKind::kBoosted:
-      return "boosted";
-    case models::DetectorKind::kSum:
-      return "sum";
-  }
-  return "";
-}
-
 /// Prints what would become of the state in `data`.
 bool check_state_of(const pipeline::Pipeline& pipeline, const std::string& data, bool json) {
   const auto checked = pipeline::check_state(pipeline, data);
@@ -134,7 +116,7 @@ bool check_one(const std::string& path, const std::string& state, bool json) {
   }
   fmt::print("  detectors\n");
   for (const auto& detector : pipeline->detectors) {
-    fmt::print("    {:16} {}", detector.name, describe(detector.kind));
+    fmt::print("    {:16} {}", detector.name, to_string(detector.kind));
     for (const auto& feature : detector.features) fmt::print(" {}", feature);
     if (detector.kind == models::DetectorKind::kAbsent) fmt::print(" {}", format_duration(detector.absent_ms));
     fmt::print("\n");

@@ -23,24 +23,6 @@ struct EvaluateArguments {
   bool complete = false;
 };
 
-std::string_view kind_of(models::DetectorKind kind) {
-  switch (kind) {
-    case models::DetectorKind::kZscore:
-      return "zscore";
-    case models::DetectorKind::kIqr:
-      return "iqr";
-    case models::DetectorKind::kAbsent:
-      return "absent";
-    case models::DetectorKind::kForest:
-      return "forest";
-    case models::DetectorKind::kBoosted:
-      return "boosted";
-    case models::DetectorKind::kSum:
-      return "sum";
-  }
-  return "";
-}
-
 // How long a person remembers what an entity was announced for: as long as histories do by default.
 constexpr std::int64_t kAnnouncedHalfLifeMs = 14 * kDayMs;
 constexpr double kExplainFrom = 2.5;  // surprise: rows below are no example of anything
@@ -101,7 +83,7 @@ int evaluate(const EvaluateArguments& arguments) {
       {"bundle", pipeline.bundle ? fmt::format("{} (version {})", pipeline.bundle->directory, pipeline.bundle->version)
                                  : "none"}};
   for (const auto& detector : pipeline.detectors)
-    options.detectors.push_back({detector.name, std::string(kind_of(detector.kind))});
+    options.detectors.push_back({detector.name, std::string(to_string(detector.kind))});
   // The ensemble as a person hears of it, beside the ensemble of every row.
   options.detectors.push_back({"announced", "announced"});
   options.detectors.push_back({"announced_discounted", "announced_discounted"});

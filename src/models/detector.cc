@@ -5,6 +5,24 @@
 
 namespace alcedo::models {
 
+std::string_view to_string(DetectorKind kind) {
+  switch (kind) {
+    case DetectorKind::kZscore:
+      return "zscore";
+    case DetectorKind::kIqr:
+      return "iqr";
+    case DetectorKind::kAbsent:
+      return "absent";
+    case DetectorKind::kForest:
+      return "forest";
+    case DetectorKind::kBoosted:
+      return "boosted";
+    case DetectorKind::kSum:
+      return "sum";
+  }
+  return "";
+}
+
 RawScore DeviationDetector::sum(std::span<const float> features) const {
   RawScore all;
   float largest = 0;

@@ -5,6 +5,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace alcedo::models {
@@ -19,6 +20,9 @@ enum class DetectorKind : std::uint8_t {
   // Of columns as they are:
   kSum,  // how much several measures say together
 };
+
+/// As the pipeline language writes it: "zscore".
+std::string_view to_string(DetectorKind kind);
 
 constexpr bool is_learned(DetectorKind kind) { return kind == DetectorKind::kForest || kind == DetectorKind::kBoosted; }
 
