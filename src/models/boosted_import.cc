@@ -3,11 +3,10 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <limits>
+
+#include "core/whole_file.h"
 
 namespace alcedo::models {
 namespace {
@@ -27,22 +26,10 @@ float float_bound(double threshold) {
 }
 
 Result<BoostedModel> import_boosted(const std::string& path) {
-  std::ifstream in(path, std::ios::binary | std::ios::ate);
-  if (!in) {
-    const int fault = errno;
-    return error(fault == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
-                 fmt::format("{}: {}", path, std::strerror(fault)));
-  }
-  const std::streamoff size = in.tellg();
-  if (size < 0 || static_cast<std::uint64_t>(size) > kFileBytesMax) {
-    return error(ErrorCode::kInvalidArgument, fmt::format("{}: {} bytes; a model has at most {}", path,
-                                                          static_cast<std::int64_t>(size), kFileBytesMax));
-  }
-  std::string bytes(static_cast<std::size_t>(size), '\0');
-  in.seekg(0);
-  if (!in.read(bytes.data(), size)) return error(ErrorCode::kIo, fmt::format("{}: cannot be read", path));
-  if (bytes.starts_with('{')) return import_xgboost(bytes, path);
-  if (bytes.starts_with("tree")) return import_lightgbm(bytes, path);
+  const auto bytes = read_whole_file(path, kFileBytesMax);
+  if (!bytes) return std::unexpected(bytes.error());
+  if (bytes->starts_with('{')) return import_xgboost(*bytes, path);
+  if (bytes->starts_with("tree")) return import_lightgbm(*bytes, path);
   return error(
       ErrorCode::kInvalidArgument,
       fmt::format("{}: neither XGBoost's JSON (begins with '{{') nor LightGBM's text (begins with 'tree')", path));

@@ -1,23 +1,18 @@
 // Nothing of a bundle is looked into before its bytes are those that were trained.
 #include "models/bundle.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/evp.h>
 #include <simdjson.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 
-#include "core/directory_sync.h"
 #include "core/json.h"
+#include "core/whole_file.h"
 
 namespace alcedo::models {
 namespace {
@@ -43,58 +38,6 @@ bool is_plain_name(std::string_view name) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
            c == '.';
   });
-}
-
-// A link, a pipe or a device is no file of a bundle.
-Result<std::string> read_file(const std::string& path, std::uint64_t bytes_max) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-  if (fd < 0) {
-    const int code = errno;
-    return error(code == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
-                 fmt::format("{}: {}", path, code == ELOOP ? "is a link; expected a file" : std::strerror(code)));
-  }
-  struct stat status{};
-  std::string bytes;
-  Result<> read;
-  if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
-    read = error(ErrorCode::kCorrupt, fmt::format("{}: is no regular file", path));
-  } else if (static_cast<std::uint64_t>(status.st_size) > bytes_max) {
-    read = error(ErrorCode::kCorrupt,
-                 fmt::format("{}: {} bytes; at most {} are expected", path, status.st_size, bytes_max));
-  } else {
-    bytes.resize(static_cast<std::size_t>(status.st_size));
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-      const auto n = ::read(fd, bytes.data() + done, bytes.size() - done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) {
-        read = error(ErrorCode::kIo, fmt::format("{}: {}", path, n < 0 ? std::strerror(errno) : "it shrank"));
-        break;
-      }
-      done += static_cast<std::size_t>(n);
-    }
-  }
-  ::close(fd);
-  if (!read) return std::unexpected(read.error());
-  return bytes;
-}
-
-Result<> write_file(const std::string& path, std::string_view bytes) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-  if (fd < 0) return error(ErrorCode::kIo, fmt::format("{}: {}", path, std::strerror(errno)));
-  Result<> done;
-  while (!bytes.empty() && done) {
-    const auto n = ::write(fd, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      done = error(ErrorCode::kIo, fmt::format("{}: {}", path, std::strerror(errno)));
-    } else {
-      bytes.remove_prefix(static_cast<std::size_t>(n));
-    }
-  }
-  if (done && ::fsync(fd) != 0) done = error(ErrorCode::kIo, fmt::format("{}: {}", path, std::strerror(errno)));
-  ::close(fd);
-  return done;
 }
 
 std::string hex_of(std::uint64_t value) { return fmt::format("{:016x}", value); }
@@ -266,7 +209,7 @@ Result<> Bundle::write(const std::string& to_directory) {
   std::vector<ListedFile> files;
   const auto put = [&](const std::string& name, std::string_view bytes) -> Result<> {
     files.push_back({name, sha256(bytes), bytes.size()});
-    return write_file((path / name).string(), bytes);
+    return write_whole_file((path / name).string(), bytes);
   };
   for (const auto& [name, model] : models) {
     if (auto r = put(name + std::string(kModelSuffix), model.to_file().serialize()); !r) return r;
@@ -279,14 +222,12 @@ Result<> Bundle::write(const std::string& to_directory) {
   }
   version = version_of(files, *this);
   directory = to_directory;
-  if (auto r = sync_directory(to_directory); !r) return r;
-  if (auto r = write_file((path / kManifest).string(), manifest_json(*this, files)); !r) return r;
-  return sync_directory(to_directory);
+  return write_whole_file((path / kManifest).string(), manifest_json(*this, files));
 }
 
 Result<Bundle> Bundle::load(const std::string& from_directory) {
   const std::string manifest_path = (fs::path(from_directory) / kManifest).string();
-  auto manifest = read_file(manifest_path, kManifestBytesMax);
+  auto manifest = read_whole_file(manifest_path, kManifestBytesMax, Links::kRefuse);
   if (!manifest) return std::unexpected(manifest.error());
   Bundle bundle;
   bundle.directory = from_directory;
@@ -299,7 +240,7 @@ Result<Bundle> Bundle::load(const std::string& from_directory) {
   }
   for (const ListedFile& file : *files) {
     const std::string path = (fs::path(from_directory) / file.name).string();
-    auto bytes = read_file(path, kFileBytesMax);
+    auto bytes = read_whole_file(path, kFileBytesMax, Links::kRefuse);
     if (!bytes) {
       return error(bytes.error().code == ErrorCode::kIo ? ErrorCode::kIo : ErrorCode::kCorrupt, bytes.error().message);
     }

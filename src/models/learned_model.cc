@@ -63,14 +63,16 @@ void LearnedModel::score(std::span<const float> rows, std::span<float> out) cons
   }
   // As many margins as scores: "normal" gives its place to all types together.
   trees.score(rows, columns.size(), out);
-  std::vector<double> bases;
+  thread_local std::vector<double> bases;
+  thread_local std::vector<float> row;
+  bases.clear();
   double all = 0;
   for (const double rate : base_rates) {
     bases.push_back(log_odds(rate));
     all += rate;
   }
   const double base = log_odds(all);
-  std::vector<float> row(scores());
+  row.resize(scores());
   for (std::size_t i = 0; i < count; ++i) {
     float* scored = out.data() + i * scores();
     std::copy_n(scored, scores(), row.begin());

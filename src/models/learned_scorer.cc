@@ -9,7 +9,6 @@
 #include <unordered_map>
 
 #include "core/check.h"
-#include "core/hash.h"
 
 namespace alcedo::models {
 namespace {
@@ -92,7 +91,7 @@ Result<LearnedScorer> LearnedScorer::create(const Bundle& bundle, std::span<cons
       used = scorer.used_.insert(scorer.used_.end(), std::move(fresh));
     }
     used->detectors.emplace_back(d, which);
-    scorer.slots_[d] = {&model, which, hash64(fmt::format("{}|{}|{}", bundle.version, found->first, spec.output))};
+    scorer.slots_[d] = {&model, which};
   }
   return scorer;
 }

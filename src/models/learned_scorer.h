@@ -49,8 +49,6 @@ class LearnedScorer {
 
   /// Whether the detector has a score to give.
   bool has(std::size_t detector) const { return detector < slots_.size() && slots_[detector].model != nullptr; }
-  /// A fingerprint of the model behind a detector's score; 0: there is none.
-  std::uint64_t meaning(std::size_t detector) const { return has(detector) ? slots_[detector].meaning : 0; }
 
   /// Overwrites raw[row * detectors + d] for every learned detector d and each row. Cost: see TreeEnsemble; no
   /// allocation after a thread's first call.
@@ -66,7 +64,6 @@ class LearnedScorer {
   struct Slot {
     const LearnedModel* model = nullptr;
     std::size_t which = 0;
-    std::uint64_t meaning = 0;
   };
   struct Used {
     const LearnedModel* model = nullptr;

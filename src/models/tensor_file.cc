@@ -1,24 +1,18 @@
 // Everything is checked against the bytes that are there before anything is taken: sizes in a header are only claims.
 #include "models/tensor_file.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <simdjson.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <utility>
 
 #include "core/check.h"
-#include "core/directory_sync.h"
 #include "core/json.h"
+#include "core/whole_file.h"
 
 namespace alcedo::models {
 namespace {
@@ -209,21 +203,9 @@ Result<TensorFile> TensorFile::parse(std::string_view bytes, std::string_view na
 }
 
 Result<TensorFile> TensorFile::read(const std::string& path) {
-  std::ifstream in(path, std::ios::binary | std::ios::ate);
-  if (!in) {
-    const int fault = errno;
-    return error(fault == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
-                 fmt::format("{}: {}", path, std::strerror(fault)));
-  }
-  const std::streamoff size = in.tellg();
-  if (size < 0 || static_cast<std::uint64_t>(size) > kFileBytesMax) {
-    return error(ErrorCode::kCorrupt, fmt::format("{}: {} bytes; a tensor file has at most {}", path,
-                                                  static_cast<std::int64_t>(size), kFileBytesMax));
-  }
-  std::string bytes(static_cast<std::size_t>(size), '\0');
-  in.seekg(0);
-  if (!in.read(bytes.data(), size)) return error(ErrorCode::kIo, fmt::format("{}: cannot be read", path));
-  return parse(bytes, path);
+  const auto bytes = read_whole_file(path, kFileBytesMax);
+  if (!bytes) return std::unexpected(bytes.error());
+  return parse(*bytes, path);
 }
 
 std::string TensorFile::serialize() const {
@@ -262,34 +244,7 @@ std::string TensorFile::serialize() const {
   return bytes;
 }
 
-Result<> TensorFile::write(const std::string& path) const {
-  const std::string bytes = serialize();
-  const std::string beside = path + ".tmp";
-  const auto fail = [&](const std::string& what, int fault) -> Result<> {
-    ::unlink(beside.c_str());
-    return error(ErrorCode::kIo, fmt::format("{}: {}: {}", what, beside, std::strerror(fault)));
-  };
-  const int fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) return error(ErrorCode::kIo, fmt::format("{}: {}", beside, std::strerror(errno)));
-  for (std::size_t done = 0; done < bytes.size();) {
-    const ssize_t n = ::write(fd, bytes.data() + done, bytes.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      const int fault = errno;
-      ::close(fd);
-      return fail("cannot be written", fault);
-    }
-    done += static_cast<std::size_t>(n);
-  }
-  if (::fsync(fd) != 0) {
-    const int fault = errno;
-    ::close(fd);
-    return fail("cannot be synced", fault);
-  }
-  ::close(fd);
-  if (::rename(beside.c_str(), path.c_str()) != 0) return fail("cannot be renamed", errno);
-  return sync_parent_directory(path);
-}
+Result<> TensorFile::write(const std::string& path) const { return write_whole_file(path, serialize()); }
 
 void TensorFile::put(std::string_view name, TensorType type, std::vector<std::uint64_t> shape,
                      std::span<const std::byte> data) {

@@ -8,10 +8,8 @@
 #include <limits>
 #include <map>
 #include <numeric>
-#include <optional>
 
 #include "core/check.h"
-#include "core/prng.h"
 #include "core/time.h"
 #include "evaluate/curves.h"
 #include "models/isolation_forest.h"
@@ -133,20 +131,16 @@ class Trainer {
 
   Result<> train_forest(const DetectorSpec& spec, const std::vector<std::uint32_t>& columns) {
     progress("forest " + spec.name, 0);
-    std::vector<std::size_t> normal;
-    for (std::size_t row = 0; row < held_from_; ++row) {
-      if (!rows_.is_anomalous(row)) normal.push_back(row);
-    }
     // A forest draws few rows a tree; more than this would only fill memory.
-    if (normal.size() > kForestRowsMax) {
-      Prng random(options_.seed);
-      for (std::size_t i = 0; i < kForestRowsMax; ++i)
-        std::swap(normal[i], normal[i + random.below(normal.size() - i)]);
-      normal.resize(kForestRowsMax);
-      std::ranges::sort(normal);
+    models::RowReservoir normal(kForestRowsMax, columns.size(), options_.seed);
+    std::vector<float> row_values(columns.size());
+    for (std::size_t row = 0; row < held_from_; ++row) {
+      if (rows_.is_anomalous(row)) continue;
+      const auto features = rows_.features(row);
+      for (std::size_t c = 0; c < columns.size(); ++c) row_values[c] = features[columns[c]];
+      normal.add(row_values);
     }
-    const auto gathered = gather(normal, columns);
-    auto trees = models::IsolationForest::train(gathered, columns.size(),
+    auto trees = models::IsolationForest::train(normal.rows(), columns.size(),
                                                 {options_.forest_trees, options_.forest_rows, options_.seed});
     if (!trees) return error(trees.error().code, fmt::format("forest {}: {}", spec.name, trees.error().message));
     bundle_.models.emplace(spec.name, frame(spec, columns, std::move(*trees)));

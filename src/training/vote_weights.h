@@ -13,7 +13,7 @@ struct VoteExamples {
 };
 
 /// Weights in [0, 1], the largest 1, that separate the positive rows best: a logistic regression on the surprises with
-/// no weight below 0, rows as frequent as they are. A voter that adds nothing gets 0.
+/// no weight below 0, rows as frequent as they stand here. A voter that adds nothing gets 0.
 ///
 /// Repeats  Deterministic. Cost: 300 passes over the examples, thinned to 200,000 rows.
 std::vector<double> learn_vote_weights(const VoteExamples& examples, std::size_t voters);
