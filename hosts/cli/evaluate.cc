@@ -76,9 +76,8 @@ int evaluate(const EvaluateArguments& arguments) {
   options.title = pipeline.name;
   options.about = {
       {"pipeline", pipeline.path},
-      {"events", arguments.offline.source.source.empty()
-                     ? fmt::format("{} files", arguments.offline.source.events.size())
-                     : arguments.offline.source.source},
+      {"events", arguments.offline.source.source.empty() ? counted(arguments.offline.source.events.size(), "file")
+                                                         : arguments.offline.source.source},
       {"labels", truth->origin()},
       {"bundle", pipeline.bundle ? fmt::format("{} (version {})", pipeline.bundle->directory, pipeline.bundle->version)
                                  : "none"}};
